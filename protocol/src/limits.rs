@@ -1,0 +1,45 @@
+//! Every capacity of the wire in one place, with its arithmetic.
+
+use crate::frame::HEADER_BYTES;
+
+/// The largest body of a frame, in bytes.
+///
+/// The largest real body is a [`LegSummary`](crate::media::LegSummary): 16 streams of at most 90 bytes, 1.5 KiB. A
+/// leg's interval pack is bounded by [`INTERVAL_PACK_BYTES_MAX`]. 4 KiB leaves room for extension blocks and still
+/// lets a headset keep a whole frame in RAM.
+pub const BODY_BYTES_MAX: usize = 4096;
+
+/// The largest frame, in bytes: header and body.
+pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
+
+/// The most intervals that one frame carries: one minute of a leg at 10 s each.
+pub const INTERVALS_PER_FRAME_MAX: usize = 6;
+
+/// The most streams of one leg that the wire can tell apart: a Teams leg has at most audio, video, screen sharing and
+/// their retransmission streams in both directions, ten in all.
+pub const STREAMS_PER_LEG_MAX: usize = 16;
+
+/// The most payload types that are remembered for one stream.
+pub const PAYLOAD_TYPES_MAX: usize = 4;
+
+/// The largest delta-coded pack of intervals, in bytes.
+///
+/// The worst interval: a mask byte, 8 leg fields of 5 bytes, a presence varint of 3, and 16 streams of one mask byte
+/// and 7 fields of 5 bytes, 620 bytes; six of them are 3,720 bytes. Real packs are 20 times smaller.
+pub const INTERVAL_PACK_BYTES_MAX: usize = 3720;
+
+/// The longest device name, in bytes of UTF-8 (ALSA card long names are at most 80).
+pub const DEVICE_NAME_BYTES_MAX: usize = 80;
+
+/// The longest version string, in bytes.
+pub const VERSION_BYTES_MAX: usize = 32;
+
+/// The longest explanation that travels with a refusal or a control message, in bytes.
+pub const REASON_BYTES_MAX: usize = 120;
+
+const _: () =
+    assert!(BODY_BYTES_MAX <= u16::MAX as usize, "the header's length field is 16 bits wide");
+const _: () = assert!(
+    INTERVAL_PACK_BYTES_MAX + 16 * 12 + 64 <= BODY_BYTES_MAX,
+    "a full interval pack, its stream table and its head fit into one body"
+);
