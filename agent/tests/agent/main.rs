@@ -1,0 +1,4 @@
+//! One binary for all of the agent's scenario tests: linking costs more than running.
+
+mod media;
+mod world;
