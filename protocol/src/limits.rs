@@ -24,9 +24,9 @@ pub const PAYLOAD_TYPES_MAX: usize = 4;
 
 /// The largest delta-coded pack of intervals, in bytes.
 ///
-/// The worst interval: a mask byte, 8 leg fields of 5 bytes, a presence varint of 3, and 16 streams of one mask byte
-/// and 7 fields of 5 bytes, 620 bytes; six of them are 3,720 bytes. Real packs are 20 times smaller.
-pub const INTERVAL_PACK_BYTES_MAX: usize = 3720;
+/// The longest code of a field has 40 bits. The worst interval: 7 fields of the leg, 17 bits of presence, 16 streams of
+/// 7 fields, 4,777 bits; six of them are 28,662 bits or 3,583 bytes. Real packs are 40 times smaller.
+pub const INTERVAL_PACK_BYTES_MAX: usize = 3583;
 
 /// The longest device name, in bytes of UTF-8 (ALSA card long names are at most 80).
 pub const DEVICE_NAME_BYTES_MAX: usize = 80;
