@@ -4,9 +4,10 @@ use crate::frame::HEADER_BYTES;
 
 /// The largest body of a frame, in bytes.
 ///
-/// The largest real body is a [`LegSummary`](crate::media::LegSummary): 16 streams of at most 90 bytes, 1.5 KiB. A
-/// leg's interval pack is bounded by [`INTERVAL_PACK_BYTES_MAX`]. 4 KiB leaves room for extension blocks and still
-/// lets a headset keep a whole frame in RAM.
+/// The largest real body is a [`LegIntervals`](crate::interval::LegIntervals) of the worst pack: a head of 28 bytes, a
+/// table of 16 streams of 6 bytes, a pack of [`INTERVAL_PACK_BYTES_MAX`], 3,707 bytes in all. A
+/// [`LegSummary`](crate::media::LegSummary) is at most 72 bytes and 16 streams of 107 bytes, 1,784 bytes. 4 KiB leaves
+/// room for extension blocks and still lets a headset keep a whole frame in RAM.
 pub const BODY_BYTES_MAX: usize = 4096;
 
 /// The largest frame, in bytes: header and body.
@@ -40,6 +41,6 @@ pub const REASON_BYTES_MAX: usize = 120;
 const _: () =
     assert!(BODY_BYTES_MAX <= u16::MAX as usize, "the header's length field is 16 bits wide");
 const _: () = assert!(
-    INTERVAL_PACK_BYTES_MAX + 16 * 12 + 64 <= BODY_BYTES_MAX,
-    "a full interval pack, its stream table and its head fit into one body"
+    28 + 6 * STREAMS_PER_LEG_MAX + INTERVAL_PACK_BYTES_MAX <= BODY_BYTES_MAX,
+    "the head of the widest intervals body, its stream table and its pack fit into one body"
 );
