@@ -333,3 +333,126 @@ impl<'de> Deserialize<'de> for IntervalPack {
             .ok_or_else(|| serde::de::Error::custom("not a valid interval pack"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use heapless::Vec;
+
+    use super::{IntervalPack, PackError, unzigzag, zigzag};
+    use crate::interval::{LegInterval, StreamInterval};
+
+    fn row(stream: u8) -> StreamInterval {
+        StreamInterval { stream, ..StreamInterval::default() }
+    }
+
+    fn interval_of(rows: &[StreamInterval]) -> LegInterval {
+        LegInterval { streams: Vec::from_slice(rows).unwrap(), ..LegInterval::default() }
+    }
+
+    /// The example of `WIRE.md` section 6.4.
+    #[test]
+    fn worked_example_of_the_wire_text_has_these_bytes() {
+        let first = LegInterval {
+            duration_ms: 10_000,
+            rtt_count: 4,
+            rtt_min_dms: 912,
+            rtt_mean_dms: 950,
+            rtt_max_dms: 1003,
+            rtt_unanswered: 0,
+            tap_dropped: 0,
+            streams: Vec::from_slice(&[StreamInterval {
+                stream: 0,
+                received: 490,
+                lost: 10,
+                duplicate: 0,
+                reordered: 3,
+                jitter_mean_dms: 110,
+                jitter_max_dms: 142,
+                sequence_restarts: 0,
+            }])
+            .unwrap(),
+        };
+        let second = LegInterval {
+            rtt_min_dms: 905,
+            rtt_mean_dms: 948,
+            rtt_max_dms: 1010,
+            streams: Vec::from_slice(&[StreamInterval {
+                received: 493,
+                lost: 7,
+                reordered: 1,
+                jitter_mean_dms: 104,
+                jitter_max_dms: 150,
+                ..first.streams[0]
+            }])
+            .unwrap(),
+            ..first
+        };
+        let pack = IntervalPack::from_intervals(&[first, second], 1).unwrap();
+        assert_eq!(
+            pack.bytes(),
+            [
+                0x89, 0x0e, 0xc0, 0xd8, 0x45, 0x70, 0x00, 0x19, 0x8a, 0x87, 0x61, 0x43, 0xcd, 0xab,
+                0x2d, 0x4f, 0xed, 0x64
+            ]
+        );
+    }
+
+    #[test]
+    fn seventh_interval_is_refused() {
+        let intervals = core::array::from_fn::<_, 7, _>(|_| LegInterval::default());
+        assert_eq!(IntervalPack::from_intervals(&intervals, 0), Err(PackError::Full));
+        assert_eq!(IntervalPack::from_intervals(&intervals[..6], 0).map(|pack| pack.len()), Ok(6));
+    }
+
+    #[test]
+    fn rows_must_ascend_below_the_length_of_the_table() {
+        let try_rows = |rows: &[_]| IntervalPack::from_intervals(&[interval_of(rows)], 2).err();
+        assert_eq!(try_rows(&[row(0), row(1)]), None);
+        assert_eq!(try_rows(&[row(1), row(0)]), Some(PackError::StreamOrder));
+        assert_eq!(try_rows(&[row(1), row(1)]), Some(PackError::StreamOrder));
+        assert_eq!(try_rows(&[row(2)]), Some(PackError::StreamOrder));
+    }
+
+    #[test]
+    fn table_longer_than_the_wire_allows_adds_no_stream() {
+        let pack = IntervalPack::from_intervals(&[interval_of(&[row(16)])], 17);
+        assert_eq!(pack, Err(PackError::StreamOrder));
+    }
+
+    #[test]
+    fn stream_that_paused_is_predicted_by_its_last_row() {
+        let busy = StreamInterval { received: 750, jitter_mean_dms: 80, ..row(1) };
+        let intervals = [interval_of(&[busy]), interval_of(&[]), interval_of(&[busy])];
+        let pack = IntervalPack::from_intervals(&intervals, 2).unwrap();
+        // The last interval: 7 fields of the leg at their prediction (6 + 5 + 5 + 7 bits), presence 17 bits, 7 fields
+        // of the stream at theirs (2 + 2 + 4 + 4 + 7 bits): 59 bits.
+        let without = IntervalPack::from_intervals(&intervals[..2], 2).unwrap();
+        let more_bits = (pack.bytes().len() - without.bytes().len()) * 8;
+        assert!((59 - 7..=59 + 7).contains(&more_bits), "{more_bits}");
+        assert!(pack.iter(2).eq(intervals));
+    }
+
+    #[test]
+    fn presence_that_repeats_itself_is_refused() {
+        // An interval that predicts itself: 7 codes of zero, of orders 0 0 6 5 5 0 0, then presence.
+        let bits = |presence: &str| -> Vec<u8, 8> {
+            let text = ["1 1 1000000 100000 100000 1 1", presence].concat();
+            let mut bits = text.bytes().filter(|b| *b != b' ').map(|b| b - b'0').peekable();
+            let mut bytes = Vec::new();
+            while bits.peek().is_some() {
+                let byte = (0..8).fold(0, |byte, _| byte << 1 | bits.next().unwrap_or(0));
+                bytes.push(byte).unwrap();
+            }
+            bytes
+        };
+        assert!(IntervalPack::from_parts(1, &bits("0"), 1).is_some());
+        assert_eq!(IntervalPack::from_parts(1, &bits("1 0000000000000000"), 1), None);
+    }
+
+    #[test]
+    fn zigzag_counts_outwards_from_zero() {
+        assert_eq!([0, -1, 1, -2, 2].map(zigzag), [0, 1, 2, 3, 4]);
+        assert_eq!([i32::MIN, i32::MAX].map(zigzag), [u32::MAX, u32::MAX - 1]);
+        assert_eq!([0, 1, 2, u32::MAX - 1, u32::MAX].map(unzigzag), [0, -1, 1, i32::MAX, i32::MIN]);
+    }
+}
