@@ -12,6 +12,9 @@
 //! With `--call` and `--answer` the two sides run on two machines and there is no relay: each side
 //! impairs what it sends, before it leaves the socket.
 //!
+//! The runtime's timers round up to a whole millisecond, and a busy machine wakes up later still.
+//! The report gives the delays that were applied, not those that were drawn.
+//!
 //! The cores decide and count (`impair`, `talker`, `rtp`, `stun`, on `random`); `wire` has the
 //! sockets; this file joins them on one task and ends the call in order. Loss and delay by
 //! the kernel's own queues are not injected and show up as [`Report::unaccounted`].

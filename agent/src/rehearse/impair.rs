@@ -2,9 +2,10 @@
 //! seed. Each decision and each deed is counted.
 //!
 //! A datagram waits `delay` plus a uniform draw of `-jitter..=jitter`, but never leaves before one
-//! that came in earlier: the line is a queue, as real paths are. Only datagrams picked for
-//! reordering are overtaken: they leave when 1 to 3 later voice packets have left, or 250 ms after
-//! their turn where no more voice comes. A duplicate follows its original at once.
+//! that came in earlier: the line is a queue, as real paths are, and jitter wider than half a frame
+//! thus delays by more than `delay` on average. Only datagrams picked for reordering are overtaken:
+//! they leave when 1 to 3 later voice packets have left, or 250 ms after their turn where no more
+//! voice comes. A duplicate follows its original at once.
 //!
 //! Loss is independent from one datagram to the next or, with a mean burst length of N, a Gilbert
 //! chain: two states, all lost in the bad one, left with probability 1/N per datagram and entered
