@@ -5,6 +5,7 @@
 //! exists. Other bytes for the same message mean a new wire version and a `golden/v2` beside this one.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod sealing;
 mod vectors;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use roomtone_protocol::frame::{Frame, HEADER_BYTES, decode, encode_link, encode_
 use roomtone_protocol::id::{Epoch, RecordId, Sequence};
 use roomtone_protocol::limits::FRAME_BYTES_MAX;
 use roomtone_protocol::message::{Message, kind};
+use sealing::seal;
 use vectors::{ID, vectors};
 
 /// Where the fields of the header end.
@@ -101,12 +103,7 @@ fn encode(message: &Message) -> Vec<u8> {
 fn with_body(frame: &[u8], kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = [&frame[..HEADER_BYTES], body].concat();
     bytes[3] = kind;
-    bytes[5..7].copy_from_slice(&(body.len() as u16).to_le_bytes());
-    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
-    let mut digest = crc.digest();
-    digest.update(&bytes[..15]);
-    digest.update(body);
-    bytes[15..HEADER_BYTES].copy_from_slice(&digest.finalize().to_le_bytes());
+    seal(&mut bytes);
     bytes
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod generators;
+mod sealing;
 
 use generators::{intervals, message, record_id};
 use proptest::prelude::*;
@@ -12,6 +13,7 @@ use roomtone_protocol::id::{Epoch, RecordId, Sequence};
 use roomtone_protocol::interval::{IntervalPack, PackError};
 use roomtone_protocol::limits::FRAME_BYTES_MAX;
 use roomtone_protocol::message::Message;
+use sealing::seal;
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/properties.seeds");
 
@@ -178,13 +180,4 @@ proptest! {
         let pack = IntervalPack::from_intervals(&rows, streams).unwrap();
         prop_assert_eq!(IntervalPack::from_parts(rows.len() as u8, pack.bytes(), table), None);
     }
-}
-
-/// Writes the checksum that belongs to the bytes of a frame.
-fn seal(frame: &mut [u8]) {
-    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
-    let mut digest = crc.digest();
-    digest.update(&frame[..15]);
-    digest.update(&frame[HEADER_BYTES..]);
-    frame[15..HEADER_BYTES].copy_from_slice(&digest.finalize().to_le_bytes());
 }
