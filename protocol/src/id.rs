@@ -126,3 +126,63 @@ impl fmt::Display for Sequence {
         write!(f, "{}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::fmt::Write as _;
+
+    use heapless::String;
+
+    use super::{CallId, EndpointId, ParseIdError, Sequence};
+
+    fn text(value: impl core::fmt::Display) -> String<40> {
+        let mut text = String::new();
+        write!(text, "{value}").unwrap();
+        text
+    }
+
+    #[test]
+    fn endpoint_id_reads_what_it_shows_and_bare_digits() {
+        let id = EndpointId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xa, 0xb, 0xc, 0xd, 0xe, 0xff]);
+        assert_eq!(text(id), "00010203-0405-0607-0809-0a0b0c0d0eff");
+        assert_eq!(text(id).parse(), Ok(id));
+        assert_eq!("000102030405060708090A0B0C0D0EFF".parse(), Ok(id));
+    }
+
+    #[test]
+    fn endpoint_id_of_another_length_or_alphabet_is_refused() {
+        for wrong in [
+            "",
+            "000102030405060708090a0b0c0d0ef",
+            "000102030405060708090a0b0c0d0eff0",
+            "000102030405060708090a0b0c0d0efg",
+            "00010203 0405060708090a0b0c0d0eff",
+        ] {
+            assert_eq!(wrong.parse::<EndpointId>(), Err(ParseIdError), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn call_id_is_sixteen_digits_and_nothing_else() {
+        let id = CallId(0x00ab_cdef_0123_4567);
+        assert_eq!(text(id), "00abcdef01234567");
+        assert_eq!(text(id).parse(), Ok(id));
+        for wrong in ["", "abcdef01234567", "+0abcdef01234567", "00abcdef012345678"] {
+            assert_eq!(wrong.parse::<CallId>(), Err(ParseIdError), "{wrong}");
+        }
+    }
+
+    /// Eight bytes as they are, where a varint of a random number would take ten.
+    #[test]
+    fn call_id_travels_as_eight_bytes_lowest_first() {
+        let mut buffer = [0; 16];
+        let bytes = postcard::to_slice(&CallId(0x8877_6655_4433_2211), &mut buffer).unwrap();
+        assert_eq!(bytes, [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
+    }
+
+    #[test]
+    fn epoch_ends_with_its_last_sequence() {
+        assert_eq!(Sequence(7).next(), Some(Sequence(8)));
+        assert_eq!(Sequence(u32::MAX).next(), None);
+    }
+}

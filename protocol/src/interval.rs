@@ -31,7 +31,7 @@ pub struct LegIntervals {
     pub started_wall_ms: u64,
     /// The streams that the rows speak of, by position.
     pub streams: Vec<StreamKey, STREAMS_PER_LEG_MAX>,
-    /// The rows.
+    /// The rows: one interval or more, built for a table of this length. A reader refuses anything else.
     pub pack: IntervalPack,
 }
 

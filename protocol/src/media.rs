@@ -62,7 +62,7 @@ pub struct LegOpened {
     pub leg: LegNumber,
     /// When its first packet was seen; interval 0 starts here.
     pub opened: Stamp,
-    /// The endpoint's own UDP address.
+    /// The endpoint's own UDP address. Flow label and zone of an IPv6 address do not travel, here and in `remote`.
     pub local: SocketAddr,
     /// The other UDP address: the far end's, or a relay's.
     pub remote: SocketAddr,
