@@ -1,8 +1,16 @@
 //! The tap: UDP datagrams as they passed the endpoint's own interfaces, heads only.
+//!
+//! `live` reads the kernel's capture ring, `file` reads pcap and pcapng files; both hand frames to `link`, which finds
+//! the UDP head, and both count in `skip` what they could not hand over. Nothing here knows what a datagram means.
 
 use std::net::SocketAddr;
 
 use crate::clock::Moment;
+
+pub mod link;
+pub mod skip;
+
+pub use skip::{SkipReason, Skips};
 
 /// The head of one UDP datagram, as far as it was captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
