@@ -7,9 +7,14 @@ use std::net::SocketAddr;
 
 use crate::clock::Moment;
 
+mod error;
+pub mod file;
 pub mod link;
+mod record;
 pub mod skip;
 
+pub use error::TapError;
+pub use file::FileTap;
 pub use skip::{SkipReason, Skips};
 
 /// The head of one UDP datagram, as far as it was captured.
