@@ -10,11 +10,15 @@ use crate::clock::Moment;
 mod error;
 pub mod file;
 pub mod link;
+pub mod live;
+mod local;
 mod record;
 pub mod skip;
 
 pub use error::TapError;
 pub use file::FileTap;
+pub use live::{LiveOptions, LiveTap, TapStats, Wakeup};
+pub use local::local_addresses;
 pub use skip::{SkipReason, Skips};
 
 /// The head of one UDP datagram, as far as it was captured.

@@ -1,0 +1,269 @@
+//! The live tap on the loopback interface, with real sockets. Needs CAP_NET_RAW; says so where it is missing.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use roomtone_agent::clock::WallOffset;
+use roomtone_agent::tap::{LiveOptions, LiveTap, TapError, Wakeup};
+
+/// Set in the child that checks what a process without the capability is told.
+const UNPRIVILEGED: &str = "ROOMTONE_TEST_UNPRIVILEGED";
+
+/// Far more than a loaded machine needs; reached in failure only.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A datagram as the tap saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    nanos: u64,
+    source: SocketAddr,
+    destination: SocketAddr,
+    payload: Vec<u8>,
+    wire_bytes: u16,
+}
+
+/// Opens the tap, or prints why the test is not run.
+fn tap(options: &LiveOptions) -> Option<LiveTap> {
+    match LiveTap::open(options) {
+        Ok(tap) => Some(tap),
+        Err(TapError::Permission) => {
+            println!("not run: no CAP_NET_RAW");
+            assert!(!rustix::process::geteuid().is_root(), "root must be able to run this test");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn on(interface: &str) -> LiveOptions {
+    let block_timeout = Duration::from_millis(20);
+    LiveOptions { interface: interface.to_owned(), block_timeout, ..LiveOptions::default() }
+}
+
+/// A descriptor that never becomes readable while its other end is kept.
+fn silence() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    (reader.into(), writer.into())
+}
+
+/// Reads until `count` datagrams to or from one of `ports` were seen, then for one more block time.
+fn collect(tap: &mut LiveTap, ports: &[u16], count: usize) -> Vec<Seen> {
+    let (wake, _kept) = silence();
+    let start = std::time::Instant::now();
+    let mut seen = Vec::new();
+    loop {
+        let is_enough = seen.len() >= count;
+        let timeout = if is_enough { Duration::from_millis(100) } else { PATIENCE };
+        let wakeup = tap.wait(wake.as_fd(), Some(timeout)).unwrap();
+        tap.drain(WallOffset::NONE, |datagram| {
+            if ports.contains(&datagram.destination.port())
+                || ports.contains(&datagram.source.port())
+            {
+                seen.push(Seen {
+                    nanos: datagram.at.as_nanos(),
+                    source: datagram.source,
+                    destination: datagram.destination,
+                    payload: datagram.payload.to_vec(),
+                    wire_bytes: datagram.wire_bytes,
+                });
+            }
+        })
+        .unwrap();
+        if is_enough && !wakeup.packets {
+            return seen;
+        }
+        assert!(start.elapsed() < PATIENCE, "saw {} of {count}", seen.len());
+    }
+}
+
+fn pair(host: &str) -> (UdpSocket, UdpSocket, [SocketAddr; 2]) {
+    let sockets = [0, 1].map(|_| UdpSocket::bind(format!("{host}:0")).unwrap());
+    let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+    let [from, to] = sockets;
+    (from, to, addresses)
+}
+
+fn wall_nanos() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+#[test]
+fn every_datagram_over_loopback_is_seen_once_in_order_with_its_head() {
+    for interface in ["lo", "any"] {
+        for host in ["127.0.0.1", "[::1]"] {
+            let Some(mut tap) = tap(&on(interface)) else { return };
+            let (from, _to, [source, destination]) = pair(host);
+            let before = wall_nanos();
+            for number in 0..200_u16 {
+                let mut payload = vec![0xa5; 20 + usize::from(number) * 6];
+                payload[..2].copy_from_slice(&number.to_be_bytes());
+                from.send_to(&payload, destination).unwrap();
+            }
+            let after = wall_nanos();
+            let seen = collect(&mut tap, &[destination.port()], 200);
+            assert_eq!(seen.len(), 200, "{interface} {host}");
+            // Ethernet or cooked header, IP header, UDP header; the rest of 144 bytes is payload.
+            let room = 144
+                - if interface == "lo" { 14 } else { 16 }
+                - if source.is_ipv4() { 28 } else { 48 };
+            for (number, seen) in (0..200_u16).zip(&seen) {
+                let wire_bytes = 20 + number * 6;
+                assert_eq!((seen.source, seen.destination), (source, destination));
+                assert_eq!(seen.payload[..2], number.to_be_bytes(), "{interface} {host}");
+                assert_eq!(seen.payload.len(), usize::from(wire_bytes).min(room));
+                assert_eq!(seen.wire_bytes, wire_bytes);
+                assert!(
+                    (before..=after).contains(&seen.nanos),
+                    "{} in {before}..={after}",
+                    seen.nanos
+                );
+            }
+            assert!(seen.is_sorted_by_key(|seen| seen.nanos));
+            assert!(seen.iter().any(|seen| seen.nanos % 1_000 != 0), "stamps are in nanoseconds");
+            let stats = tap.stats().unwrap();
+            assert!(stats.received >= 200, "{stats:?}");
+            assert_eq!((stats.dropped, stats.interface_dropped), (0, 0));
+            assert!(tap.packets() >= 200 && tap.packets() <= stats.received);
+            assert!(tap.bytes() > 0);
+        }
+    }
+}
+
+#[test]
+fn excluded_far_ends_do_not_reach_the_process() {
+    let (from, _to, [_, wanted]) = pair("127.0.0.1");
+    let (_, _kept, [_, by_port]) = pair("127.0.0.1");
+    let (_, _kept_too, [_, by_address]) = pair("127.0.0.1");
+    let any_host = SocketAddr::new("::".parse().unwrap(), by_port.port());
+    let options = LiveOptions { exclude: vec![any_host, by_address], ..on("lo") };
+    let Some(mut tap) = tap(&options) else { return };
+    for destination in [by_port, by_address, wanted] {
+        from.send_to(b"probe", destination).unwrap();
+    }
+    let ports = [by_port, by_address, wanted].map(|address| address.port());
+    let seen = collect(&mut tap, &ports, 1);
+    assert_eq!(seen.iter().map(|seen| seen.destination).collect::<Vec<_>>(), [wanted]);
+}
+
+#[test]
+fn a_full_ring_is_told_as_drops_and_not_as_silence() {
+    let options = LiveOptions { ring_bytes: 512 * 1024, snap_bytes: 65_535, ..on("lo") };
+    let Some(mut tap) = tap(&options) else { return };
+    let (from, _to, [_, destination]) = pair("127.0.0.1");
+    // 200 datagrams of 8 KiB, each twice in the ring, are 3.2 MiB for a ring of 512 KiB.
+    for _ in 0..200 {
+        from.send_to(&[0; 8_192], destination).unwrap();
+    }
+    let first = tap.stats().unwrap();
+    assert!(first.dropped >= 50 && first.dropped < first.received, "{first:?}");
+    let again = tap.stats().unwrap();
+    assert!(again.dropped >= first.dropped && again.received >= first.received, "{again:?}");
+}
+
+#[test]
+fn a_waiting_tap_wakes_for_the_other_descriptor_and_for_its_deadline() {
+    let Some(mut tap) = tap(&on("lo")) else { return };
+    let (wake, writer) = silence();
+    std::fs::File::from(writer).write_all(b"!").unwrap();
+    assert!(tap.wait(wake.as_fd(), None).unwrap().called);
+
+    let (wake, _kept) = silence();
+    loop {
+        let start = std::time::Instant::now();
+        let wakeup = tap.wait(wake.as_fd(), Some(Duration::from_millis(30))).unwrap();
+        // Others may send over loopback meanwhile.
+        if wakeup.packets {
+            tap.drain(WallOffset::NONE, |_| {}).unwrap();
+            continue;
+        }
+        assert_eq!(wakeup, Wakeup::default());
+        assert!(start.elapsed() >= Duration::from_millis(30));
+        break;
+    }
+}
+
+#[test]
+fn an_unknown_interface_is_answered_with_the_known_ones() {
+    if tap(&on("lo")).is_none() {
+        return;
+    }
+    for name in ["nosuch0", "", "a-name-longer-than-the-kernel-allows", "lo\0"] {
+        let options = LiveOptions { interface: name.to_owned(), ..LiveOptions::default() };
+        let text = LiveTap::open(&options).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("no interface `{name}`: this machine has ")), "{text}");
+        let listed: Vec<_> = text.rsplit_once(" has ").unwrap().1.split(", ").collect();
+        assert!(listed.contains(&"lo") && listed.contains(&"any"), "{text}");
+    }
+}
+
+#[test]
+fn an_interface_that_vanishes_is_named_and_an_interface_that_is_down_is_not_gone() {
+    if tap(&on("lo")).is_none() {
+        return;
+    }
+    let ip = |arguments: &str| {
+        let run = Command::new("ip").args(arguments.split(' ')).status();
+        run.is_ok_and(|status| status.success())
+    };
+    let name = format!("rt{}", std::process::id());
+    if !ip(&format!("link add {name} type dummy")) {
+        println!("not run: no dummy interface can be made here");
+        return;
+    }
+    assert!(ip(&format!("link set {name} up")));
+    let mut tap = tap(&on(&name)).unwrap();
+    let (wake, _kept) = silence();
+
+    assert!(ip(&format!("link set {name} down")));
+    while !tap.wait(wake.as_fd(), Some(PATIENCE)).unwrap().packets {}
+    tap.drain(WallOffset::NONE, |_| {}).unwrap();
+
+    assert!(ip(&format!("link del {name}")));
+    let start = std::time::Instant::now();
+    let error = loop {
+        assert!(start.elapsed() < PATIENCE, "the interface is gone and the tap does not say so");
+        tap.wait(wake.as_fd(), Some(PATIENCE)).unwrap();
+        if let Err(error) = tap.drain(WallOffset::NONE, |_| {}) {
+            break error;
+        }
+    };
+    assert!(matches!(&error, TapError::Vanished(gone) if *gone == name), "{error}");
+    assert_eq!(error.to_string(), format!("interface `{name}` vanished"));
+}
+
+#[test]
+fn a_process_without_the_capability_is_told_which_one_and_how_to_grant_it() {
+    if std::env::var_os(UNPRIVILEGED).is_some() {
+        let error = LiveTap::open(&on("lo")).unwrap_err();
+        println!("told: {error}");
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("not run: only root can drop to another user");
+        return;
+    }
+    let name = "a_process_without_the_capability_is_told_which_one_and_how_to_grant_it";
+    // Copied, since another user may not be able to reach the folder of this binary.
+    let folder = tempfile::tempdir().unwrap();
+    let binary = folder.path().join("tap_live");
+    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), everyone).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--"])
+        .arg(&binary)
+        .args(["--exact", name, "--nocapture"])
+        .env(UNPRIVILEGED, "1")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let expected = "told: no permission to capture: CAP_NET_RAW is missing, grant it with \
+                    `setcap cap_net_raw+ep <binary>` or with AmbientCapabilities=CAP_NET_RAW in \
+                    the systemd unit\n";
+    assert!(told.contains(expected), "{told}{}", String::from_utf8_lossy(&output.stderr));
+}
