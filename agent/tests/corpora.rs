@@ -1,0 +1,103 @@
+//! Replays the committed corpora of the fuzz targets: what a fuzzer once found stays found, without a fuzzer.
+//!
+//! With `ROOMTONE_WRITE_SEEDS=1`, the inputs named `seed-*` are written anew first.
+
+use std::path::Path;
+
+#[path = "fuzz_bodies/capture_file.rs"]
+mod capture_file;
+#[path = "fuzz_bodies/link.rs"]
+mod link;
+#[path = "captures/writer.rs"]
+mod writer;
+
+use writer::{Order, bsd_loopback, cooked, cooked2, datagram, ethernet};
+
+fn replay(target: &str, body: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut replayed = 0;
+    for entry in std::fs::read_dir(&folder).expect("each target has a corpus") {
+        let path = entry.expect("the corpus can be listed").path();
+        body(&std::fs::read(&path).expect("an input can be read"));
+        replayed += 1;
+    }
+    assert!(replayed >= 5, "{target} has {replayed} inputs only");
+}
+
+#[test]
+fn link_holds_on_its_corpus() {
+    seed("link", link_seeds());
+    replay("link", link::body);
+}
+
+#[test]
+fn capture_file_holds_on_its_corpus() {
+    seed("capture_file", capture_file_seeds());
+    replay("capture_file", capture_file::body);
+}
+
+/// Writes `inputs` as the seeds of `target` if that was asked for.
+fn seed(target: &str, inputs: impl IntoIterator<Item = Vec<u8>>) {
+    if std::env::var_os("ROOMTONE_WRITE_SEEDS").is_none() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    for (number, input) in inputs.into_iter().enumerate() {
+        std::fs::write(folder.join(format!("seed-{number:02}")), input)
+            .expect("seeds can be written");
+    }
+}
+
+/// An RTP head in a datagram of each family.
+fn packets() -> [Vec<u8>; 2] {
+    let rtp = [0x80, 111, 0, 1, 0, 0, 3, 0xc0, 0, 0, 0, 7];
+    [
+        datagram("192.0.2.1:5004", "192.0.2.2:5004", &rtp),
+        datagram("[2001:db8::1]:5004", "[2001:db8::2]:5004", &rtp),
+    ]
+}
+
+/// Frames behind the number of their link type, as the body takes them.
+fn link_seeds() -> Vec<Vec<u8>> {
+    let frames = packets().into_iter().flat_map(|packet| {
+        let version = packet[0] >> 4;
+        [
+            (0, ethernet(&[], &packet)),
+            (0, ethernet(&[0x88a8, 0x8100], &packet)),
+            (1, cooked(&packet)),
+            (2, cooked2(&packet)),
+            (3, packet.clone()),
+            (if version == 4 { 6 } else { 7 }, packet.clone()),
+            (8, bsd_loopback(Order::Little, if version == 4 { 2 } else { 30 }, &packet)),
+        ]
+    });
+    frames.map(|(link, frame)| [&[link, 0, 9][..], &frame].concat()).collect()
+}
+
+/// Files of each format, order and resolution.
+fn capture_file_seeds() -> Vec<Vec<u8>> {
+    let [packet, other] = packets();
+    let frame = ethernet(&[], &packet);
+    let length = frame.len();
+    Order::BOTH
+        .into_iter()
+        .flat_map(|order| {
+            let pcap = |magic| {
+                let record = writer::pcap_record(order, 1_795_305_600, 123_456, length, &frame);
+                [writer::pcap_head(order, magic, writer::ETHERNET), record.clone(), record].concat()
+            };
+            let pcapng = [
+                writer::section(order),
+                writer::interface(order, writer::ETHERNET, &[(2, b"eth0"), (9, &[9])]),
+                writer::interface(order, writer::RAW, &[(9, &[0x94]), (14, &order.i64(-3_600))]),
+                writer::enhanced_packet(order, 0, 1_795_305_600_000_000_000, length, &frame),
+                writer::block(order, 5, &[7; 24]),
+                writer::enhanced_packet(order, 1, 1 << 50, other.len(), &other),
+                writer::simple_packet(order, length, &frame),
+                writer::obsolete_packet(order, 1, 1 << 51, &packet),
+                writer::section(order),
+            ];
+            [pcap(writer::MICROS), pcap(writer::NANOS), pcapng.concat()]
+        })
+        .collect()
+}
