@@ -1,6 +1,9 @@
 //! The live tap on the loopback interface, with real sockets. Needs CAP_NET_RAW; says so where it is missing.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "captures/writer.rs"]
+mod writer;
+
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -200,30 +203,84 @@ fn an_unknown_interface_is_answered_with_the_known_ones() {
     }
 }
 
+/// Two interfaces joined by a cable, both up; gone when dropped.
+struct Cable {
+    ends: [String; 2],
+}
+
+impl Cable {
+    /// `None` where no such interface can be made, which is printed. `name` keeps parallel tests apart.
+    fn new(name: &str) -> Option<Self> {
+        let ends = ["a", "b"].map(|end| format!("rt{name}{end}{}", std::process::id()));
+        if !ip(&format!("link add {} type veth peer name {}", ends[0], ends[1])) {
+            println!("not run: no veth interfaces can be made here");
+            return None;
+        }
+        let cable = Self { ends };
+        assert!(cable.ends.iter().all(|end| ip(&format!("link set {end} up"))));
+        Some(cable)
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        // Either end takes the other along; a test may have done it already.
+        ip(&format!("link del {}", self.ends[0]));
+    }
+}
+
+fn ip(arguments: &str) -> bool {
+    let run = Command::new("ip").args(arguments.split(' ')).output();
+    run.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn tagged_frames_are_seen_at_both_ends_of_a_cable() {
+    if tap(&on("lo")).is_none() {
+        return;
+    }
+    let Some(cable) = Cable::new("v") else { return };
+    let mut taps = cable.ends.each_ref().map(|end| tap(&on(end)).unwrap());
+    let mut sender = pcap::Capture::from_device(&*cable.ends[0]).unwrap().open().unwrap();
+    let tags: [&[u16]; 2] = [&[], &[0x8100]];
+    for tags in tags {
+        for (from, to) in
+            [("192.0.2.1:5004", "192.0.2.2:5006"), ("[2001:db8::1]:5004", "[2001:db8::2]:5006")]
+        {
+            let packet = writer::datagram(from, to, &[tags.len() as u8; 30]);
+            sender.sendpacket(writer::ethernet(tags, &packet)).unwrap();
+        }
+    }
+    for (tap, end) in taps.iter_mut().zip(["sender", "receiver"]) {
+        let seen = collect(tap, &[5_006], 4);
+        let found: Vec<_> = seen
+            .iter()
+            .map(|seen| (seen.payload[0], seen.payload.len(), seen.source.is_ipv6()))
+            .collect();
+        let expected = [(0, 30, false), (0, 30, true), (1, 30, false), (1, 30, true)];
+        assert_eq!(found, expected, "{end}");
+    }
+}
+
 #[test]
 fn an_interface_that_vanishes_is_named_and_an_interface_that_is_down_is_not_gone() {
     if tap(&on("lo")).is_none() {
         return;
     }
-    let ip = |arguments: &str| {
-        let run = Command::new("ip").args(arguments.split(' ')).status();
-        run.is_ok_and(|status| status.success())
-    };
-    let name = format!("rt{}", std::process::id());
-    if !ip(&format!("link add {name} type dummy")) {
-        println!("not run: no dummy interface can be made here");
-        return;
-    }
-    assert!(ip(&format!("link set {name} up")));
-    let mut tap = tap(&on(&name)).unwrap();
+    let Some(cable) = Cable::new("g") else { return };
+    let [name, _] = &cable.ends;
+    let mut tap = tap(&on(name)).unwrap();
     let (wake, _kept) = silence();
 
     assert!(ip(&format!("link set {name} down")));
-    while !tap.wait(wake.as_fd(), Some(PATIENCE)).unwrap().packets {}
-    tap.drain(WallOffset::NONE, |_| {}).unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..2 {
+        assert!(tap.wait(wake.as_fd(), Some(PATIENCE)).unwrap().packets);
+        tap.drain(WallOffset::NONE, |_| {}).unwrap();
+    }
+    assert!(start.elapsed() < PATIENCE, "the tap looks after an interface that is down");
 
     assert!(ip(&format!("link del {name}")));
-    let start = std::time::Instant::now();
     let error = loop {
         assert!(start.elapsed() < PATIENCE, "the interface is gone and the tap does not say so");
         tap.wait(wake.as_fd(), Some(PATIENCE)).unwrap();
@@ -231,7 +288,7 @@ fn an_interface_that_vanishes_is_named_and_an_interface_that_is_down_is_not_gone
             break error;
         }
     };
-    assert!(matches!(&error, TapError::Vanished(gone) if *gone == name), "{error}");
+    assert!(matches!(&error, TapError::Vanished(gone) if gone == name), "{error}");
     assert_eq!(error.to_string(), format!("interface `{name}` vanished"));
 }
 
