@@ -1,0 +1,313 @@
+//! The config as it stands in the file: one field per key, nothing checked yet.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::reference::{self, OptionDoc};
+use super::{
+    Collector, Config, ConfigError, Identity, Level, Log, Media, Spool, Tap, parse_size, shorten,
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    collector: RawCollector,
+    identity: RawIdentity,
+    spool: RawSpool,
+    tap: RawTap,
+    media: RawMedia,
+    log: RawLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawCollector {
+    address: Option<String>,
+    server_name: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawIdentity {
+    endpoint: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
+    ca: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawSpool {
+    directory: Option<String>,
+    bytes_max: Option<String>,
+    headroom: Option<String>,
+    inodes_min: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawTap {
+    interface: Option<String>,
+    snap_bytes: Option<String>,
+    ring_bytes: Option<String>,
+    block_timeout: Option<String>,
+    local: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawMedia {
+    call_idle: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawLog {
+    level: Option<String>,
+}
+
+impl Raw {
+    pub(super) fn check(self, path: &Path) -> Result<Config, ConfigError> {
+        let key = |key: &'static str| Key::new(key, path);
+        let directory = path.parent().unwrap_or(Path::new(""));
+
+        let (host, port) = key("collector.address").text(self.collector.address, address)?;
+        let server_name =
+            key("collector.server_name").text(self.collector.server_name, |name| {
+                (name.len() <= 253 && !name.contains(char::is_whitespace)).then(|| name.to_owned())
+            })?;
+        let server_name = if server_name.is_empty() { host.clone() } else { server_name };
+
+        let file = |text: &str| (!text.is_empty()).then(|| directory.join(text));
+        let own = self.identity;
+        let identity = Identity {
+            endpoint: key("identity.endpoint").text(own.endpoint, |id| id.parse().ok())?,
+            certificate: key("identity.certificate").text(own.certificate, file)?,
+            key: key("identity.key").text(own.key, file)?,
+            ca: key("identity.ca").text(own.ca, file)?,
+        };
+
+        let spool = Spool {
+            directory: key("spool.directory").text(self.spool.directory, file)?,
+            bytes_max: key("spool.bytes_max").size(self.spool.bytes_max, MIB..=64 * GIB)?,
+            headroom_bytes: key("spool.headroom").size(self.spool.headroom, 0..=64 * GIB)?,
+            inodes_min: key("spool.inodes_min").count(self.spool.inodes_min, 0..=1_000_000)?,
+        };
+
+        let raw = self.tap;
+        let tap = Tap {
+            interface: key("tap.interface").text(raw.interface, interface)?,
+            snap_bytes: key("tap.snap_bytes").size_u32(raw.snap_bytes, 128..=1024)?,
+            ring_bytes: key("tap.ring_bytes").size_u32(raw.ring_bytes, 512 * 1024..=64 << 20)?,
+            block_timeout: key("tap.block_timeout")
+                .duration(raw.block_timeout, Duration::from_millis(10)..=Duration::from_secs(1))?,
+            local: key("tap.local").addresses(raw.local)?,
+        };
+
+        let media = Media {
+            call_idle: key("media.call_idle").duration(
+                self.media.call_idle,
+                Duration::from_secs(5)..=Duration::from_secs(300),
+            )?,
+        };
+        let log = Log { level: key("log.level").text(self.log.level, level)? };
+        Ok(Config {
+            collector: Collector { host, port, server_name },
+            identity,
+            spool,
+            tap,
+            media,
+            log,
+        })
+    }
+}
+
+/// One key while its value is checked.
+struct Key<'a> {
+    option: &'static OptionDoc,
+    path: &'a Path,
+}
+
+impl<'a> Key<'a> {
+    fn new(key: &'static str, path: &'a Path) -> Self {
+        let option = reference::find(key).expect("the test below checks every key of the twin");
+        Self { option, path }
+    }
+
+    /// Turns the text, or the documented default, into a value.
+    fn text<T>(
+        &self,
+        given: Option<String>,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        let text = match given {
+            Some(text) => text,
+            None => self.default()?.trim_matches('"').to_owned(),
+        };
+        parse(&text).ok_or_else(|| self.refused(&format!("\"{text}\"")))
+    }
+
+    fn size(
+        &self,
+        given: Option<String>,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        self.text(given, |text| parse_size(text).filter(|bytes| range.contains(bytes)))
+    }
+
+    fn size_u32(
+        &self,
+        given: Option<String>,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<u32, ConfigError> {
+        self.text(given, |text| {
+            parse_size(text)
+                .and_then(|bytes| u32::try_from(bytes).ok())
+                .filter(|bytes| range.contains(bytes))
+        })
+    }
+
+    fn duration(
+        &self,
+        given: Option<String>,
+        range: std::ops::RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigError> {
+        self.text(given, |text| {
+            humantime::parse_duration(text).ok().filter(|duration| range.contains(duration))
+        })
+    }
+
+    fn count(
+        &self,
+        given: Option<i64>,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        let text = given.map(|count| count.to_string());
+        let count = match &text {
+            Some(text) => text.as_str(),
+            None => self.default()?,
+        };
+        u64::from_str(count)
+            .ok()
+            .filter(|count| range.contains(count))
+            .ok_or_else(|| self.refused(count))
+    }
+
+    fn addresses(&self, given: Option<Vec<String>>) -> Result<Vec<IpAddr>, ConfigError> {
+        let given = given.unwrap_or_default();
+        if given.len() > ADDRESSES_MAX {
+            return Err(self.refused(&format!("{} addresses", given.len())));
+        }
+        given
+            .iter()
+            .map(|text| text.parse().map_err(|_| self.refused(&format!("\"{text}\""))))
+            .collect()
+    }
+
+    fn default(&self) -> Result<&'static str, ConfigError> {
+        let OptionDoc { key, range, default, .. } = *self.option;
+        default.ok_or_else(|| ConfigError::Missing { path: self.path.to_owned(), key, range })
+    }
+
+    fn refused(&self, value: &str) -> ConfigError {
+        let OptionDoc { key, range, .. } = *self.option;
+        ConfigError::Value { path: self.path.to_owned(), key, value: shorten(value), range }
+    }
+}
+
+fn address(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => {
+            let inner = bracketed.strip_suffix(']')?;
+            inner.parse::<std::net::Ipv6Addr>().ok()?;
+            inner
+        }
+        None => host,
+    };
+    let plain = host.len() <= 253 && !host.contains(|c: char| c.is_whitespace() || c.is_control());
+    // Without brackets, a colon in the host is an IPv6 address whose last group was taken for the port.
+    let ambiguous = host.contains(':') && !text.starts_with('[');
+    (!host.is_empty() && plain && !ambiguous).then(|| (host.to_owned(), port))
+}
+
+fn interface(text: &str) -> Option<String> {
+    // IFNAMSIZ is 16 with the closing zero; the kernel refuses slashes, colons and blanks.
+    let fits = (1..=15).contains(&text.len());
+    let plain = !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    (fits && plain && text != "." && text != "..").then(|| text.to_owned())
+}
+
+fn level(text: &str) -> Option<Level> {
+    match text {
+        "off" => Some(Level::Off),
+        "error" => Some(Level::Error),
+        "warn" => Some(Level::Warn),
+        "info" => Some(Level::Info),
+        "debug" => Some(Level::Debug),
+        "trace" => Some(Level::Trace),
+        _ => None,
+    }
+}
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// An endpoint has a handful of interfaces with a few addresses each.
+const ADDRESSES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::REFERENCE;
+    use super::*;
+
+    #[test]
+    fn reference_and_twin_have_the_same_keys() {
+        // A field that is `None` still shows in JSON, as null.
+        let twin = serde_json::to_value(Raw::default()).unwrap();
+        let twin: BTreeSet<String> = twin
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(section, keys)| {
+                keys.as_object().unwrap().keys().map(move |key| format!("{section}.{key}"))
+            })
+            .collect();
+        let reference: BTreeSet<String> = REFERENCE.iter().map(|o| o.key.to_owned()).collect();
+        assert_eq!(twin, reference);
+        assert_eq!(reference.len(), REFERENCE.len(), "a key is listed twice");
+    }
+
+    #[test]
+    fn addresses_are_taken_apart() {
+        let table = [
+            ("collector.example:4433", Some(("collector.example", 4433))),
+            ("192.0.2.1:443", Some(("192.0.2.1", 443))),
+            ("[2001:db8::1]:443", Some(("2001:db8::1", 443))),
+            ("2001:db8::1:443", None),
+            ("[collector]:443", None),
+            ("collector", None),
+            ("collector:0", None),
+            ("collector:65536", None),
+            (":443", None),
+            ("a b:443", None),
+        ];
+        for (text, parts) in table {
+            let parts = parts.map(|(host, port): (&str, u16)| (host.to_owned(), port));
+            assert_eq!(address(text), parts, "{text:?}");
+        }
+    }
+}

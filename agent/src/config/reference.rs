@@ -1,0 +1,176 @@
+//! Every key of the config file: the single source for `--help`, for the README's table and for unknown keys.
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionDoc {
+    /// Section and key, as `section.key`.
+    pub key: &'static str,
+    /// What its value is made of.
+    pub unit: &'static str,
+    /// The value that holds where the key is absent, in TOML; `None` where the key must be given.
+    pub default: Option<&'static str>,
+    /// Which values are allowed.
+    pub range: &'static str,
+    /// What it does, one sentence.
+    pub what: &'static str,
+}
+
+/// All keys, in the order of the file.
+pub const REFERENCE: &[OptionDoc] = &[
+    OptionDoc {
+        key: "collector.address",
+        unit: "host:port",
+        default: None,
+        range: "a host name or address (IPv6 in brackets) and a port of 1 to 65535",
+        what: "where the collector listens, over UDP",
+    },
+    OptionDoc {
+        key: "collector.server_name",
+        unit: "host name",
+        default: Some("\"\""),
+        range: "a host name or address of at most 253 characters; empty for the host of collector.address",
+        what: "the name that the collector's certificate must carry",
+    },
+    OptionDoc {
+        key: "identity.endpoint",
+        unit: "id",
+        default: None,
+        range: "32 hexadecimal digits, hyphens allowed",
+        what: "the id of this endpoint, as written in its certificate",
+    },
+    OptionDoc {
+        key: "identity.certificate",
+        unit: "path",
+        default: Some("\"endpoint.crt\""),
+        range: "a PEM file of at most 64 KiB",
+        what: "this endpoint's certificate, with its chain",
+    },
+    OptionDoc {
+        key: "identity.key",
+        unit: "path",
+        default: Some("\"endpoint.key\""),
+        range: "a PEM file of at most 64 KiB",
+        what: "the private key of that certificate",
+    },
+    OptionDoc {
+        key: "identity.ca",
+        unit: "path",
+        default: Some("\"ca.crt\""),
+        range: "a PEM file of at most 64 KiB",
+        what: "the authority that issued the collector's certificate",
+    },
+    OptionDoc {
+        key: "spool.directory",
+        unit: "path",
+        default: Some("\"/var/lib/roomtone/spool\""),
+        range: "a directory that this agent alone writes to",
+        what: "where records wait until the collector has them on disk",
+    },
+    OptionDoc {
+        key: "spool.bytes_max",
+        unit: "bytes",
+        default: Some("\"100MiB\""),
+        range: "1MiB to 64GiB",
+        what: "the most disk space that the spool takes; beyond it sheds by rule and reports it",
+    },
+    OptionDoc {
+        key: "spool.headroom",
+        unit: "bytes",
+        default: Some("\"10MiB\""),
+        range: "0 to 64GiB",
+        what: "the free disk space that the spool leaves to others",
+    },
+    OptionDoc {
+        key: "spool.inodes_min",
+        unit: "count",
+        default: Some("100"),
+        range: "0 to 1000000",
+        what: "the free inodes that the spool leaves to others",
+    },
+    OptionDoc {
+        key: "tap.interface",
+        unit: "name",
+        default: Some("\"any\""),
+        range: "an interface name of 1 to 15 characters, or any",
+        what: "the network interface whose packet heads are read",
+    },
+    OptionDoc {
+        key: "tap.snap_bytes",
+        unit: "bytes",
+        default: Some("\"144B\""),
+        range: "128B to 1KiB",
+        what: "how much of each packet is read: the heads; audio stays outside",
+    },
+    OptionDoc {
+        key: "tap.ring_bytes",
+        unit: "bytes",
+        default: Some("\"1MiB\""),
+        range: "512KiB to 64MiB",
+        what: "the kernel's ring for packet heads, counted as the agent's own memory",
+    },
+    OptionDoc {
+        key: "tap.block_timeout",
+        unit: "duration",
+        default: Some("\"250ms\""),
+        range: "10ms to 1s",
+        what: "how long packet heads may wait in the ring before the agent wakes",
+    },
+    OptionDoc {
+        key: "tap.local",
+        unit: "addresses",
+        default: Some("[]"),
+        range: "up to 64 addresses; empty for those of the interfaces",
+        what: "the addresses that count as this endpoint's own",
+    },
+    OptionDoc {
+        key: "media.call_idle",
+        unit: "duration",
+        default: Some("\"15s\""),
+        range: "5s to 5m",
+        what: "how long after its last media packet a call is over",
+    },
+    OptionDoc {
+        key: "log.level",
+        unit: "word",
+        default: Some("\"info\""),
+        range: "off, error, warn, info, debug or trace",
+        what: "how much is logged; names and addresses only from debug on; ROOMTONE_LOG overrides it",
+    },
+];
+
+/// Returns the key's entry.
+#[must_use]
+pub(super) fn find(key: &str) -> Option<&'static OptionDoc> {
+    REFERENCE.iter().find(|option| option.key == key)
+}
+
+/// Returns the sections, in the order of the file.
+pub(super) fn sections() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    REFERENCE.iter().filter_map(move |option| {
+        let section = option.key.split('.').next().unwrap_or_default();
+        (section != std::mem::replace(&mut last, section)).then_some(section)
+    })
+}
+
+/// Writes the table as plain text for `--help`.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from("Keys of the config file (TOML), each as section.key:\n");
+    for OptionDoc { key, unit, default, range, what } in REFERENCE {
+        let default = default.map_or("required".to_owned(), |value| format!("default {value}"));
+        text.push_str(&format!("\n  {key} ({unit}, {default})\n      {what}\n      {range}\n"));
+    }
+    text
+}
+
+/// Writes the table as Markdown for the README.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from("| key | unit | default | range | what |\n|---|---|---|---|---|\n");
+    for OptionDoc { key, unit, default, range, what } in REFERENCE {
+        let default = default.map_or("required".to_owned(), |value| format!("`{value}`"));
+        text.push_str(&format!("| `{key}` | {unit} | {default} | {range} | {what} |\n"));
+    }
+    text
+}
