@@ -1,1 +1,155 @@
-//! telemetry (being written).
+//! The agent's own log: lines on stderr, for journald or a terminal.
+//!
+//! Names of people and addresses of calls appear from DEBUG on only. Foreign crates cannot know that rule (quinn warns
+//! with the peer's address in the line), so below DEBUG only this crate's own lines pass.
+
+use std::ffi::OsStr;
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::Level;
+
+/// The variable that overrides `log.level`: a level, or directives as `tracing-subscriber` reads them.
+pub const LOG_VARIABLE: &str = "ROOMTONE_LOG";
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The variable's value is neither a level nor directives.
+    #[error(
+        "{LOG_VARIABLE}={value:?} is not a log level; give off, error, warn, info, debug or trace"
+    )]
+    Filter {
+        /// The value.
+        value: String,
+        /// What the parser says.
+        source: ParseError,
+    },
+    /// A log was set up before in this process.
+    #[error("the log is set up already")]
+    Twice,
+}
+
+/// Sets the log up for the whole process: stderr, no colours, no time where journald adds its own.
+///
+/// # Errors
+/// Where [`LOG_VARIABLE`] does not parse, or on the second call.
+pub fn init(level: Level) -> Result<(), TelemetryError> {
+    let variable = std::env::var(LOG_VARIABLE).ok();
+    let filter = filter(level, variable.as_deref())?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false);
+    let done = if journald_reads(std::env::var_os("JOURNAL_STREAM").as_deref()) {
+        builder.without_time().try_init()
+    } else {
+        builder.try_init()
+    };
+    done.map_err(|_| TelemetryError::Twice)
+}
+
+/// systemd sets the variable where it connects stdout or stderr to the journal, systemd.exec(5).
+fn journald_reads(journal_stream: Option<&OsStr>) -> bool {
+    journal_stream.is_some_and(|value| !value.is_empty())
+}
+
+fn filter(level: Level, variable: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+    let directives = match variable.map(str::trim).filter(|value| !value.is_empty()) {
+        None => directives(level).to_owned(),
+        Some(value) => match parse_level(value) {
+            Some(level) => directives(level).to_owned(),
+            None => value.to_owned(),
+        },
+    };
+    EnvFilter::try_new(&directives)
+        .map_err(|source| TelemetryError::Filter { value: directives, source })
+}
+
+fn parse_level(word: &str) -> Option<Level> {
+    match word.to_ascii_lowercase().as_str() {
+        "off" => Some(Level::Off),
+        "error" => Some(Level::Error),
+        "warn" => Some(Level::Warn),
+        "info" => Some(Level::Info),
+        "debug" => Some(Level::Debug),
+        "trace" => Some(Level::Trace),
+        _ => None,
+    }
+}
+
+fn directives(level: Level) -> &'static str {
+    match level {
+        Level::Off => "off",
+        Level::Error => "off,roomtone_agent=error",
+        Level::Warn => "off,roomtone_agent=warn",
+        Level::Info => "off,roomtone_agent=info",
+        Level::Debug => "warn,roomtone_agent=debug",
+        Level::Trace => "debug,roomtone_agent=trace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: Level, variable: Option<&str>) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter(level, variable).unwrap())
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "quinn_udp", "sendmsg error to 192.0.2.7:443");
+            tracing::info!(target: "roomtone_agent::uplink", "own line");
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn foreign_crates_are_silent_below_debug_because_they_print_addresses() {
+        let text = logged(Level::Info, None);
+        assert!(text.contains("own line") && !text.contains("192.0.2.7"), "{text}");
+        assert!(logged(Level::Debug, None).contains("192.0.2.7"));
+    }
+
+    #[test]
+    fn variable_overrides_the_config() {
+        assert_eq!(logged(Level::Info, Some("off")), "");
+        assert!(logged(Level::Off, Some("INFO")).contains("own line"));
+        assert!(logged(Level::Off, Some("roomtone_agent::uplink=info")).contains("own line"));
+    }
+
+    #[test]
+    fn senseless_variable_is_one_clear_line() {
+        let error = filter(Level::Info, Some("roomtone_agent=loud")).unwrap_err().to_string();
+        assert!(error.starts_with("ROOMTONE_LOG=\"roomtone_agent=loud\" is not"), "{error}");
+    }
+
+    #[test]
+    fn journald_is_recognised_by_its_variable() {
+        assert!(journald_reads(Some(OsStr::new("9:12345"))));
+        assert!(!journald_reads(Some(OsStr::new(""))) && !journald_reads(None));
+    }
+}
