@@ -19,6 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use roomtone_protocol::ack::Ack;
@@ -63,6 +64,32 @@ pub trait Backlog {
     fn acknowledge(&mut self, ack: Ack) -> Result<(), Self::Error>;
 }
 
+/// For a spool whose writer lives on the same thread as the uplink.
+impl<B: Backlog> Backlog for Rc<RefCell<B>> {
+    type Error = B::Error;
+
+    fn position(&self) -> Position {
+        self.borrow().position()
+    }
+
+    fn oldest(&self) -> Position {
+        self.borrow().oldest()
+    }
+
+    fn read(
+        &mut self,
+        from: Position,
+        buffer: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Position, Self::Error> {
+        self.borrow_mut().read(from, buffer, bytes_max)
+    }
+
+    fn acknowledge(&mut self, ack: Ack) -> Result<(), Self::Error> {
+        self.borrow_mut().acknowledge(ack)
+    }
+}
+
 /// Where to, as whom, and within which bounds.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -105,8 +132,8 @@ pub struct LinkStatus {
 pub struct Uplink<B, C> {
     connector: Rc<Connector>,
     exchange: Exchange,
-    backlog: Rc<RefCell<B>>,
-    appended: Rc<Notify>,
+    backlog: B,
+    appended: Arc<Notify>,
     requests: mpsc::Sender<Control>,
     status: watch::Sender<LinkStatus>,
     clock: C,
@@ -135,15 +162,15 @@ enum Input {
 impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
     /// Prepares the link; nothing is sent before [`run`](Self::run).
     ///
-    /// `appended` is notified after each append to the backlog; `requests` takes what the collector asks for; `clock`
+    /// `appended` is notified after each append to the backlog, from any thread; `requests` takes what the collector asks for; `clock`
     /// reads both clocks of the endpoint.
     ///
     /// # Errors
     /// Where the identity's files are unusable, see [`Connector::new`].
     pub fn new(
         settings: Settings,
-        backlog: Rc<RefCell<B>>,
-        appended: Rc<Notify>,
+        backlog: B,
+        appended: Arc<Notify>,
         requests: mpsc::Sender<Control>,
         clock: C,
     ) -> Result<(Self, watch::Receiver<LinkStatus>), LinkError> {
@@ -171,7 +198,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         let mut shutdown = pin!(shutdown);
         let mut stopping = false;
         let mut received = vec![0; RECEIVE_BYTES];
-        let appended = Rc::clone(&self.appended);
+        let appended = Arc::clone(&self.appended);
         loop {
             self.refill();
             while let Some(event) = self.exchange.poll_event() {
@@ -250,7 +277,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                  was its store restored from a backup?"
             ),
             Event::Acknowledged(ack) => {
-                if let Err(error) = self.backlog.borrow_mut().acknowledge(ack) {
+                if let Err(error) = self.backlog.acknowledge(ack) {
                     tracing::warn!(%error, "the spool did not take an ack, records will be sent again");
                 }
                 self.status.send_modify(|status| status.acked = Some(ack));
@@ -286,7 +313,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             return;
         }
         while let Some(want) = self.exchange.poll_want() {
-            let read = self.backlog.borrow_mut().read(want.from, &mut self.outbox, want.bytes_max);
+            let read = self.backlog.read(want.from, &mut self.outbox, want.bytes_max);
             let behind = read.unwrap_or_else(|error| {
                 // The next append asks again; until then a sick disk is left in peace.
                 tracing::warn!(%error, "the spool could not be read");
@@ -326,8 +353,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
     }
 
     fn held(&self) -> Held {
-        let backlog = self.backlog.borrow();
-        Held { oldest: backlog.oldest(), newest: backlog.position() }
+        Held { oldest: self.backlog.oldest(), newest: self.backlog.position() }
     }
 
     fn now(&self) -> Moment {

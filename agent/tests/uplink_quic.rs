@@ -180,6 +180,26 @@ async fn collector_that_acknowledges_nothing_is_left_and_called_again() {
 }
 
 #[tokio::test]
+async fn collector_ahead_of_the_spool_is_shown_in_the_status_until_a_new_epoch() {
+    let pki = Pki::new();
+    let collector = CollectorDouble::start(&pki, Manner::Stores, socket());
+    // The store knows 0 to 4, the restored image only 0 to 2.
+    let known = (0..5).map(|n| RecordId { epoch: EPOCH, sequence: Sequence(n) });
+    collector.store.lock().unwrap().extend(known);
+    let bench = Bench::new(&pki, &collector, 3);
+    let (uplink, mut status) = bench.uplink();
+    let story = async {
+        status.wait_for(|s| s.collector_ahead == Some(ack(5))).await.unwrap();
+        assert_eq!((bench.backlog.borrow().acked, bench.backlog.borrow().reads), (0, 0));
+        // What a spool would do with a new epoch, this one does with more numbers.
+        bench.backlog.borrow_mut().append(3..6);
+        status.wait_for(|s| s.connected_since.is_some()).await.unwrap();
+        assert_eq!(status.borrow().collector_ahead, None);
+    };
+    bench.drive(uplink, story).await;
+}
+
+#[tokio::test]
 async fn unusable_identity_files_are_told_before_anything_starts() {
     let pki = Pki::new();
     let collector = CollectorDouble::start(&pki, Manner::Stores, socket());
@@ -502,11 +522,11 @@ impl Backlog for Records {
 struct Bench {
     settings: Settings,
     backlog: Rc<RefCell<Records>>,
-    appended: Rc<Notify>,
+    appended: Arc<Notify>,
     started: Instant,
 }
 
-type TestUplink = Uplink<Records, Box<dyn Fn() -> Stamp>>;
+type TestUplink = Uplink<Rc<RefCell<Records>>, Box<dyn Fn() -> Stamp>>;
 
 impl Bench {
     fn new(pki: &Pki, collector: &CollectorDouble, records: u32) -> Self {
@@ -533,7 +553,7 @@ impl Bench {
         Self {
             settings,
             backlog: Rc::new(RefCell::new(backlog)),
-            appended: Rc::new(Notify::new()),
+            appended: Arc::new(Notify::new()),
             started: Instant::now(),
         }
     }
@@ -550,7 +570,7 @@ impl Bench {
         Uplink::new(
             self.settings.clone(),
             Rc::clone(&self.backlog),
-            Rc::clone(&self.appended),
+            Arc::clone(&self.appended),
             requests,
             clock,
         )
