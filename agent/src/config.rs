@@ -122,6 +122,27 @@ pub enum Level {
     Trace,
 }
 
+impl std::str::FromStr for Level {
+    type Err = UnknownLevel;
+
+    fn from_str(word: &str) -> Result<Self, UnknownLevel> {
+        match word {
+            "off" => Ok(Self::Off),
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
+            _ => Err(UnknownLevel),
+        }
+    }
+}
+
+/// The word is none of the levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a log level; give off, error, warn, info, debug or trace")]
+pub struct UnknownLevel;
+
 /// Why a config is not usable; each message is one line that names the file and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

@@ -9,7 +9,7 @@ use std::io;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-use crate::config::Level;
+use crate::config::{Level, UnknownLevel};
 
 /// The variable that overrides `log.level`: a level, or directives as `tracing-subscriber` reads them.
 pub const LOG_VARIABLE: &str = "ROOMTONE_LOG";
@@ -60,25 +60,13 @@ fn journald_reads(journal_stream: Option<&OsStr>) -> bool {
 fn filter(level: Level, variable: Option<&str>) -> Result<EnvFilter, TelemetryError> {
     let directives = match variable.map(str::trim).filter(|value| !value.is_empty()) {
         None => directives(level).to_owned(),
-        Some(value) => match parse_level(value) {
-            Some(level) => directives(level).to_owned(),
-            None => value.to_owned(),
+        Some(value) => match value.to_ascii_lowercase().parse() {
+            Ok(level) => directives(level).to_owned(),
+            Err(UnknownLevel) => value.to_owned(),
         },
     };
     EnvFilter::try_new(&directives)
         .map_err(|source| TelemetryError::Filter { value: directives, source })
-}
-
-fn parse_level(word: &str) -> Option<Level> {
-    match word.to_ascii_lowercase().as_str() {
-        "off" => Some(Level::Off),
-        "error" => Some(Level::Error),
-        "warn" => Some(Level::Warn),
-        "info" => Some(Level::Info),
-        "debug" => Some(Level::Debug),
-        "trace" => Some(Level::Trace),
-        _ => None,
-    }
 }
 
 fn directives(level: Level) -> &'static str {

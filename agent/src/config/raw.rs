@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::reference::{self, OptionDoc};
 use super::{
-    Collector, Config, ConfigError, Identity, Level, Log, Media, Spool, Tap, parse_size, shorten,
+    Collector, Config, ConfigError, Identity, Log, Media, Spool, Tap, parse_size, shorten,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,7 +121,7 @@ impl Raw {
                 Duration::from_secs(5)..=Duration::from_secs(300),
             )?,
         };
-        let log = Log { level: key("log.level").text(self.log.level, level)? };
+        let log = Log { level: key("log.level").text(self.log.level, |word| word.parse().ok())? };
         Ok(Config {
             collector: Collector { host, port, server_name },
             identity,
@@ -248,18 +248,6 @@ fn interface(text: &str) -> Option<String> {
     let fits = (1..=15).contains(&text.len());
     let plain = !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
     (fits && plain && text != "." && text != "..").then(|| text.to_owned())
-}
-
-fn level(text: &str) -> Option<Level> {
-    match text {
-        "off" => Some(Level::Off),
-        "error" => Some(Level::Error),
-        "warn" => Some(Level::Warn),
-        "info" => Some(Level::Info),
-        "debug" => Some(Level::Debug),
-        "trace" => Some(Level::Trace),
-        _ => None,
-    }
 }
 
 const MIB: u64 = 1 << 20;
