@@ -45,7 +45,7 @@ pub trait Backlog {
     fn oldest(&self) -> Position;
 
     /// Appends whole frames from `from` on to `buffer`, at most `bytes_max` bytes, and returns the position behind
-    /// them. Where it returns `from` there is nothing more. Records that are gone are passed over; behind an epoch's
+    /// them. Where it returns `from` there is nothing more until the next notification. Records that are gone are passed over; behind an epoch's
     /// last record comes the next epoch's first.
     ///
     /// # Errors
@@ -60,7 +60,8 @@ pub trait Backlog {
     /// Takes note that records need not be kept any more. What it says may be known already.
     ///
     /// # Errors
-    /// Where the disk does not take the note; the records will be sent again.
+    /// Where the disk does not take the note; the records will be sent again. Where the ack reaches beyond what was
+    /// ever written in the epoch being written: nothing is forgotten, and a new epoch begins.
     fn acknowledge(&mut self, ack: Ack) -> Result<(), Self::Error>;
 }
 
@@ -123,8 +124,8 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// The last ack handed to the spool.
     pub acked: Option<Ack>,
-    /// The collector claims records of the spool's epoch that the spool never wrote: begin a new epoch. `None` again
-    /// once the collector takes records.
+    /// The collector claimed records that the spool never wrote, as after a restored disk image. `None` again once it
+    /// takes records.
     pub collector_ahead: Option<Ack>,
 }
 
@@ -162,7 +163,7 @@ enum Input {
 impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
     /// Prepares the link; nothing is sent before [`run`](Self::run).
     ///
-    /// `appended` is notified after each append to the backlog, from any thread; `requests` takes what the collector asks for; `clock`
+    /// `appended` is notified whenever the backlog has more to read, from any thread; `requests` takes what the collector asks for; `clock`
     /// reads both clocks of the endpoint.
     ///
     /// # Errors
@@ -289,7 +290,11 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             }
             Event::Close(cause) => {
                 if let Cause::CollectorAhead { epoch, next, .. } = cause {
-                    self.status.send_modify(|s| s.collector_ahead = Some(Ack { epoch, next }));
+                    let claim = Ack { epoch, next };
+                    if let Err(error) = self.backlog.acknowledge(claim) {
+                        tracing::debug!(%error, "the spool refused the claim, as it should");
+                    }
+                    self.status.send_modify(|status| status.collector_ahead = Some(claim));
                 }
                 let code = if cause == Cause::Shutdown { CLOSE_DONE } else { CLOSE_REBUILD };
                 if let Transport::Up(link) = std::mem::replace(&mut self.transport, Transport::Down)

@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::net::UdpSocket;
 use std::path::PathBuf;
@@ -180,7 +179,7 @@ async fn collector_that_acknowledges_nothing_is_left_and_called_again() {
 }
 
 #[tokio::test]
-async fn collector_ahead_of_the_spool_is_shown_in_the_status_until_a_new_epoch() {
+async fn collector_ahead_of_the_spool_is_told_to_the_spool_and_shown_in_the_status() {
     let pki = Pki::new();
     let collector = CollectorDouble::start(&pki, Manner::Stores, socket());
     // The store knows 0 to 4, the restored image only 0 to 2.
@@ -191,6 +190,7 @@ async fn collector_ahead_of_the_spool_is_shown_in_the_status_until_a_new_epoch()
     let story = async {
         status.wait_for(|s| s.collector_ahead == Some(ack(5))).await.unwrap();
         assert_eq!((bench.backlog.borrow().acked, bench.backlog.borrow().reads), (0, 0));
+        assert!(bench.backlog.borrow().refused > 0, "the spool was told");
         // What a spool would do with a new epoch, this one does with more numbers.
         bench.backlog.borrow_mut().append(3..6);
         status.wait_for(|s| s.connected_since.is_some()).await.unwrap();
@@ -460,6 +460,7 @@ struct Records {
     newest: u32,
     acked: u32,
     reads: u32,
+    refused: u32,
     store: Store,
 }
 
@@ -471,7 +472,7 @@ impl Records {
 }
 
 impl Backlog for Records {
-    type Error = Infallible;
+    type Error = &'static str;
 
     fn position(&self) -> Position {
         Position { epoch: EPOCH, sequence: Sequence(self.newest) }
@@ -486,7 +487,7 @@ impl Backlog for Records {
         from: Position,
         buffer: &mut Vec<u8>,
         bytes_max: usize,
-    ) -> Result<Position, Infallible> {
+    ) -> Result<Position, &'static str> {
         self.reads += 1;
         let end = buffer.len() + bytes_max;
         let mut next = from.sequence.0;
@@ -509,8 +510,12 @@ impl Backlog for Records {
         Ok(Position { epoch: EPOCH, sequence: Sequence(next) })
     }
 
-    fn acknowledge(&mut self, ack: Ack) -> Result<(), Infallible> {
+    fn acknowledge(&mut self, ack: Ack) -> Result<(), &'static str> {
         assert_eq!(ack.epoch, EPOCH);
+        if ack.next.0 > self.newest {
+            self.refused += 1;
+            return Err("never written");
+        }
         let stored = self.store.lock().unwrap().len();
         assert!(ack.next.0 as usize <= stored, "acknowledged before it was stored");
         self.acked = self.acked.max(ack.next.0);
@@ -549,7 +554,7 @@ impl Bench {
             ..Limits::default()
         };
         let store = Arc::clone(&collector.store);
-        let backlog = Records { newest: records, acked: 0, reads: 0, store };
+        let backlog = Records { newest: records, acked: 0, reads: 0, refused: 0, store };
         Self {
             settings,
             backlog: Rc::new(RefCell::new(backlog)),

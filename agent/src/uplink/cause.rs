@@ -24,7 +24,7 @@ pub enum Cause {
         /// The collector's own words.
         detail: heapless::String<REASON_BYTES_MAX>,
     },
-    /// The collector has records of this epoch that the spool never wrote. The spool must begin a new epoch.
+    /// The collector has records of this epoch that the spool never wrote. Tell the spool, which begins a new epoch.
     CollectorAhead {
         /// The Hello's epoch.
         epoch: Epoch,
@@ -99,7 +99,7 @@ impl fmt::Display for Cause {
             Self::CollectorAhead { epoch, next, newest } => write!(
                 f,
                 "the collector has records of epoch {epoch} up to {next}, the spool only up to {newest}: \
-                 was a disk image restored? the spool must begin a new epoch"
+                 was a disk image restored? going on in a new epoch"
             ),
             Self::GoingAway => f.write_str("the collector is going away"),
             Self::Shutdown => f.write_str("the agent ends"),

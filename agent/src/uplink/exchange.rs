@@ -12,12 +12,13 @@
 //! - After a Welcome the link goes on at its `next`, which counts as an ack: the collector says that it has on disk all
 //!   of the Hello's epoch below. Where `next` lies before the oldest record held, the collector lost data that it had
 //!   acknowledged: the link goes on at the oldest record and reports it.
-//! - Where `next` lies behind the newest record held, the collector knows more than the agent: a disk image was restored
-//!   (or the collector lies). Nothing is deleted and nothing is sent, since new records under numbers already used would
-//!   be taken for repetitions and vanish. [`Cause::CollectorAhead`] asks the owner of the spool for a new epoch; the link
-//!   retries with back-off until the Hello names one.
-//!   Below that a Welcome is trusted as every ack is: a collector that lies could as well throw away what it acknowledges.
-//! - An ack for what was never sent ends the connection. An ack repeated, or for an epoch not in flight, is counted.
+//! - Where `next` lies behind the newest record of the epoch being written, the collector knows more than the agent: a
+//!   disk image was restored (or the collector lies). Nothing is sent, since new records under numbers already used would
+//!   be taken for repetitions and vanish. [`Cause::CollectorAhead`] carries the claim to the spool, which refuses it as an
+//!   ack and begins a new epoch; the next connection goes on from there. A Welcome within what is held is trusted as
+//!   every ack is: a collector that lies could as well throw away what it acknowledges.
+//! - An ack for what was never sent ends the connection, unless a later epoch was sent since: its loss receipts may have
+//!   told the collector of numbers that no longer exist. An ack repeated, or for an epoch not in flight, is counted.
 //! - At most [`Limits::window_bytes`] are in flight. No ack progress for [`Limits::progress_timeout`] while records are
 //!   in flight ends the connection, whatever the transport believes of itself.
 //! - Everything unacknowledged is sent again on the next connection: a record is known by (endpoint, epoch, sequence).
@@ -436,7 +437,6 @@ impl Exchange {
         let epoch = oldest.epoch;
         // The end of an epoch before the last is known to the spool alone, and no new record can collide there.
         if newest.epoch == epoch && next > newest.sequence {
-            self.backoff.exhaust();
             let cause = Cause::CollectorAhead { epoch, next, newest: newest.sequence };
             self.close(cause, now);
             return;

@@ -19,6 +19,8 @@ pub(super) struct Window {
     bytes_max: usize,
     bytes: usize,
     flights: VecDeque<Flight>,
+    /// The epoch of the last record sent, or of where the link goes on.
+    latest: Option<Epoch>,
     /// How far the epoch was acknowledged that lost its last flight latest.
     settled: Option<Ack>,
 }
@@ -49,13 +51,14 @@ pub(super) enum Verdict {
 
 impl Window {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, bytes: 0, flights: VecDeque::new(), settled: None }
+        Self { bytes_max, bytes: 0, flights: VecDeque::new(), latest: None, settled: None }
     }
 
     /// Forgets all flights, as for a new connection whose collector has everything below `start`.
     pub(super) fn restart(&mut self, start: Ack) {
         self.bytes = 0;
         self.flights.clear();
+        self.latest = Some(start.epoch);
         self.settled = Some(start);
     }
 
@@ -71,6 +74,7 @@ impl Window {
     /// Notes one record as sent; `behind` is the number after its own.
     pub(super) fn sent(&mut self, id: RecordId, behind: Sequence, bytes: usize) {
         self.bytes += bytes;
+        self.latest = Some(id.epoch);
         if let Some(last) = self.flights.back_mut()
             && last.epoch == id.epoch
             && last.bytes + bytes <= FLIGHT_BYTES_MAX
@@ -89,7 +93,8 @@ impl Window {
         let Some(sent) = in_flight.map(|f| f.behind).or(settled.map(|s| s.next)) else {
             return Verdict::Stale;
         };
-        if ack.next > sent {
+        // A loss receipt in a later epoch moves the collector's watermark over lost records of an earlier one.
+        if ack.next > sent && self.latest == Some(ack.epoch) {
             return Verdict::Ahead { sent };
         }
         let mut verdict = Verdict::Stale;
@@ -107,7 +112,7 @@ impl Window {
             stays
         });
         self.bytes -= freed;
-        if ack.next == sent {
+        if ack.next >= sent {
             self.settled = Some(ack);
         }
         verdict
@@ -173,6 +178,18 @@ mod tests {
         assert_eq!(window.room_bytes(), 950, "the five records of the older epoch still fly");
         assert_eq!(window.acknowledge(ack(A, 95)), Verdict::Progress);
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn ack_across_the_lost_tail_of_an_ended_epoch_is_no_breach() {
+        // Records 3 and 4 of the epoch are gone, and a receipt in the next epoch said so.
+        let mut window = Window::new(1000);
+        send(&mut window, A, 0..3, 10);
+        assert_eq!(window.acknowledge(ack(A, 5)), Verdict::Ahead { sent: Sequence(3) });
+        send(&mut window, B, 0..1, 10);
+        assert_eq!(window.acknowledge(ack(A, 5)), Verdict::Progress);
+        assert_eq!(window.acknowledge(ack(A, 5)), Verdict::Stale);
+        assert_eq!(window.room_bytes(), 990);
     }
 
     #[test]
