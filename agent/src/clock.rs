@@ -3,6 +3,8 @@
 //! A live agent counts from boot (`CLOCK_BOOTTIME`, suspend included), a capture file from 1970. A core never knows
 //! which: it only takes differences.
 
+pub mod system;
+
 use std::time::Duration;
 
 use roomtone_protocol::time::Stamp;

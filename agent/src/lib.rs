@@ -2,10 +2,13 @@
 //!
 //! Cores decide and never wait; shells wait and never decide. `daemon` joins them.
 
+pub mod analyze;
 pub mod clock;
 pub mod config;
 pub mod media;
 pub mod rehearse;
+pub mod report;
+pub mod show;
 pub mod spool;
 pub mod tap;
 pub mod telemetry;

@@ -1,0 +1,128 @@
+//! Real Chromium calls against what the receiving browser itself said (`getStats`).
+//!
+//! The captures lie beside the checkout and are used where they are present; the project's own captures are always used.
+
+use std::path::{Path, PathBuf};
+
+use roomtone_agent::analyze::{self, Analysis, Leg, Options, Stream};
+use serde_json::Value;
+
+fn shared() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");
+    if !folder.is_dir() {
+        println!("not run: the shared captures are absent");
+        return None;
+    }
+    Some(folder)
+}
+
+fn analyze(file: &Path, until: Option<u64>) -> Analysis {
+    let options = Options { file: file.into(), local: Vec::new(), until, json: true };
+    analyze::run(&options).expect("the capture is readable")
+}
+
+fn find(analysis: &Analysis, ssrc: u64) -> (&Leg, &Stream) {
+    let mut found = analysis.calls.iter().flat_map(|call| &call.legs).flat_map(|leg| {
+        leg.streams.iter().filter(|s| u64::from(s.ssrc) == ssrc).map(move |stream| (leg, stream))
+    });
+    found.next().expect("the stream was found")
+}
+
+#[test]
+fn browser_calls_are_counted_packet_for_packet() {
+    let Some(folder) = shared() else { return };
+    for name in ["clean", "wifi", "burst", "rttstep", "avcall"] {
+        let text = std::fs::read(folder.join(format!("{name}.truth.json"))).unwrap();
+        let truth: Value = serde_json::from_slice(&text).unwrap();
+        let samples = truth["samples"].as_array().unwrap();
+        let audio = |sample: &Value| {
+            let inbound = sample["inbound"].as_array().unwrap().clone();
+            inbound.into_iter().find(|stream| stream["kind"] == "audio").unwrap()
+        };
+        let file = folder.join(format!("{name}.pcap"));
+        // Cut at the end and, so that a mistake cannot cancel out, in the middle.
+        for cut in [samples.len(), samples.len() / 2, 8] {
+            let last = &samples[cut - 1];
+            let said = audio(last);
+            let at = last["t_unix_ms"].as_u64().unwrap();
+            let ssrc = said["ssrc"].as_u64().unwrap();
+            let analysis = analyze(&file, Some(at));
+            let (leg, stream) = find(&analysis, ssrc);
+            assert_eq!(stream.media, "audio");
+            let counts = |stream: &Stream| (stream.packets_received, stream.packets_lost);
+            let claimed =
+                ["packets_received", "packets_lost"].map(|key| said[key].as_u64().unwrap());
+            if cut == samples.len() {
+                assert_eq!(counts(stream), claimed.into(), "{name}");
+            } else {
+                // In mid-call a packet may sit between the interface and the browser's counter: at most the last 20 ms of them.
+                let earlier = analyze(&file, Some(at - 20));
+                let (_, earlier) = find(&earlier, ssrc);
+                let between =
+                    (earlier.packets_received..=stream.packets_received).contains(&claimed[0]);
+                assert!(between, "{name}: {claimed:?} at sample {cut}");
+            }
+
+            let jitter = |sample| audio(sample)["jitter_s"].as_f64().unwrap() * 1e3;
+            let mean = samples[..cut].iter().map(jitter).sum::<f64>() / cut as f64;
+            let measured = stream.jitter_ms.mean.unwrap();
+            assert!(
+                (measured - mean).abs() <= mean * 0.25 + 1.0,
+                "{name}: {measured} for {mean} ms"
+            );
+
+            let count = last["stun_responses"].as_u64().unwrap();
+            let rtt = last["stun_rtt_sum_ms"].as_f64().unwrap() / count as f64;
+            let measured = leg.rtt.mean_ms.unwrap();
+            assert!((measured - rtt).abs() <= 3.0, "{name}: {measured} for {rtt} ms");
+            assert!(
+                u64::from(leg.rtt.count).abs_diff(count) <= 1,
+                "{name}: {} of {count}",
+                leg.rtt.count
+            );
+        }
+    }
+}
+
+/// (file, streams found, whether any leg has a round trip)
+const FOREIGN_WITHOUT_STREAMS: [&str; 4] =
+    ["telegram_videocall.pcapng", "stun_msteams_unidir.pcapng", "webex.pcap", "zoom.pcap"];
+
+#[test]
+fn other_products_give_what_is_known_and_nothing_invented() {
+    let Some(folder) = shared() else { return };
+    let foreign = folder.join("foreign");
+    for name in FOREIGN_WITHOUT_STREAMS {
+        assert!(analyze(&foreign.join(name), None).calls.is_empty(), "{name}");
+    }
+    let only = |name: &str| -> Stream {
+        let mut analysis = analyze(&foreign.join(name), None);
+        assert_eq!((analysis.calls.len(), analysis.calls[0].legs.len()), (1, 1), "{name}");
+        analysis.calls[0].legs[0].streams.remove(0)
+    };
+
+    let g711 = only("sipp_g711a.pcap");
+    assert_eq!((g711.packets_received, g711.packets_lost), (236, 0));
+    assert_eq!((g711.clock_rate_hz, g711.clock_rate_source), (Some(8_000), "static"));
+    assert!((g711.jitter_ms.mean.unwrap() - 0.35).abs() < 0.01);
+    assert!((g711.jitter_ms.max.unwrap() - 0.83).abs() < 0.01);
+
+    let dtmf = only("sipp_dtmf_2833_1.pcap");
+    assert_eq!((dtmf.packets_lost, dtmf.packets_duplicate), (0, 2));
+
+    let fax = analyze(&foreign.join("FAX-Call-t38-CA-TDM-SIP-FB-1.pcap"), None);
+    let received: Vec<_> =
+        fax.calls[0].legs[0].streams.iter().map(|s| (s.packets_received, s.packets_lost)).collect();
+    assert!(received.contains(&(1171, 0)), "{received:?}");
+
+    // A real Teams call: relays at 43 to 58 ms, the peer at 75 to 77 ms.
+    let teams = analyze(&foreign.join("teams.pcap"), None);
+    let legs: Vec<_> = teams.calls.iter().flat_map(|call| &call.legs).collect();
+    assert!(legs.len() >= 4);
+    for leg in legs.iter().filter(|leg| leg.rtt.count > 0) {
+        let range = if leg.remote.starts_with("52.") { 43.0..58.0 } else { 75.0..77.1 };
+        for rtt in [leg.rtt.min_ms, leg.rtt.max_ms] {
+            assert!(range.contains(&rtt.unwrap()), "{}: {rtt:?}", leg.remote);
+        }
+    }
+}
