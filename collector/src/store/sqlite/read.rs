@@ -1,0 +1,656 @@
+//! Reading day files, beside a collector that writes them or without one.
+//!
+//! Every answer is put together from all files that can be read; one that cannot is told and left out. Files are
+//! opened read-only for each question, so that a reader never keeps a day from being sealed or unlinked.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use heapless::{String as Bounded, Vec as Row};
+use roomtone_protocol::call::{CallCloseReason, CallPurpose};
+use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
+use roomtone_protocol::host::HostInterval;
+use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
+use roomtone_protocol::interval::{IntervalPack, LegIntervals};
+use roomtone_protocol::media::{LegOpened, LegSummary, RttSummary, StreamKey, StreamSummary};
+use roomtone_protocol::path::PathInterval;
+use roomtone_protocol::ratio::Ratio;
+use roomtone_protocol::time::Stamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::day::{self, Day};
+use super::schema::{self, Fitness};
+use super::{BUSY_WAIT, LOCK_FILE, STATEMENTS_MAX, open_error};
+use crate::call::{CallFacts, Told, tell};
+use crate::store::code::{Code, unpack_streams};
+use crate::store::rollup::HourTotals;
+use crate::store::{
+    EndpointFacts, LinkTransport, OpaqueReason, OpaqueRecord, RecordCounts, StoreError, StoreReader,
+};
+
+/// The most legs of one call that are read: a Teams call has at most a few; a re-ICE storm has dozens.
+const LEGS_MAX: i64 = 1_024;
+/// The most packs of one leg that are read from one day: a day has 8,640 intervals of 10 s.
+const PACKS_MAX: i64 = 20_000;
+/// The most episodes of one endpoint that are read from one day.
+const EPISODES_MAX: i64 = 10_000;
+/// The most rows of host, path and unread records that are read of one endpoint and day.
+const ROWS_MAX: i64 = 20_000;
+
+/// Reads a directory of day files.
+#[derive(Debug)]
+pub struct SqliteReader {
+    directory: PathBuf,
+    /// Files that were found unreadable and told of.
+    told: RefCell<BTreeSet<PathBuf>>,
+}
+
+impl SqliteReader {
+    /// Reads the store in `directory`.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] where there is no such directory.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        day::list(directory).map_err(|source| open_error(directory, source))?;
+        Ok(Self { directory: directory.to_owned(), told: RefCell::default() })
+    }
+
+    /// Whether a collector writes there now.
+    fn has_writer(&self) -> bool {
+        File::open(self.directory.join(LOCK_FILE))
+            .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Puts one question to every readable file from `since` on, oldest first.
+    fn ask<T>(
+        &self,
+        since: Day,
+        mut question: impl FnMut(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let days =
+            day::list(&self.directory).map_err(|source| open_error(&self.directory, source))?;
+        let mut answers = Vec::new();
+        for (_, path) in days.into_iter().filter(|(day, _)| *day >= since) {
+            let answer = open_readable(&path).and_then(|connection| {
+                if schema::fitness(&connection)? != Fitness::Fit {
+                    return Ok(None);
+                }
+                // One transaction, so that the statements of a question see one moment.
+                connection.execute_batch("BEGIN")?;
+                question(&connection).map(Some)
+            });
+            match answer {
+                Ok(Some(answer)) => answers.push(answer),
+                // Just being made, or set aside at the next start.
+                Ok(None) => {}
+                // Unlinked by retention between the listing and now.
+                Err(_) if !path.exists() => {}
+                Err(error) => {
+                    if self.told.borrow_mut().insert(path.clone()) {
+                        tracing::warn!(file = %path.display(), %error, "left out an unreadable day file");
+                    }
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    fn facts(&self, endpoint: EndpointId, call: CallId) -> Result<Option<CallFacts>, StoreError> {
+        let found = self.ask(Day(0), |connection| read_call(connection, endpoint, call))?;
+        Ok(found.into_iter().flatten().reduce(|mut facts, later| {
+            facts.merge(later);
+            facts
+        }))
+    }
+
+    /// Collects rows of one endpoint from all files into one map; the latest file wins.
+    fn rows<K: Ord, V>(
+        &self,
+        endpoint: EndpointId,
+        sql: &str,
+        read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(K, V)>,
+    ) -> Result<BTreeMap<K, V>, StoreError> {
+        let days = self.ask(Day(0), |connection| {
+            connection
+                .prepare_cached(sql)?
+                .query_map(params![endpoint.0, ROWS_MAX], &read)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        Ok(days.into_iter().flatten().collect())
+    }
+}
+
+impl StoreReader for SqliteReader {
+    fn recent_calls(&self, since_us: u64, limit: usize) -> Result<Vec<CallFacts>, StoreError> {
+        let found = self.ask(Day::of(since_us), |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT e.id, c.call, c.first_received_us FROM call AS c JOIN endpoint AS e ON e.key = c.endpoint \
+                     WHERE c.last_received_us >= ?1 ORDER BY c.first_received_us DESC LIMIT ?2",
+                )?
+                .query_map(params![since_us as i64, limit as i64], |row| {
+                    let call = CallId(row.get::<_, i64>(1)? as u64);
+                    Ok(((EndpointId(row.get(0)?), call), row.get::<_, i64>(2)? as u64))
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let mut firsts: BTreeMap<(EndpointId, CallId), u64> = BTreeMap::new();
+        for (key, first) in found.into_iter().flatten() {
+            firsts.entry(key).and_modify(|it| *it = first.min(*it)).or_insert(first);
+        }
+        let mut keys: Vec<_> = firsts.into_iter().collect();
+        keys.sort_by_key(|&((endpoint, call), first)| (std::cmp::Reverse(first), endpoint, call));
+        keys.truncate(limit);
+        let mut calls = Vec::with_capacity(keys.len());
+        for ((endpoint, call), _) in keys {
+            calls.extend(self.facts(endpoint, call)?);
+        }
+        calls.sort_by_key(|it| (std::cmp::Reverse(it.first_received_us), it.endpoint, it.call));
+        Ok(calls)
+    }
+
+    fn call(&self, call: CallId) -> Result<Vec<CallFacts>, StoreError> {
+        let found = self.ask(Day(0), |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT e.id FROM call AS c JOIN endpoint AS e ON e.key = c.endpoint WHERE c.call = ?1",
+                )?
+                .query_map([call.0 as i64], |row| row.get(0).map(EndpointId))?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let endpoints: BTreeSet<EndpointId> = found.into_iter().flatten().collect();
+        let mut calls = Vec::with_capacity(endpoints.len());
+        for endpoint in endpoints {
+            calls.extend(self.facts(endpoint, call)?);
+        }
+        Ok(calls)
+    }
+
+    fn endpoints(&self) -> Result<Vec<EndpointFacts>, StoreError> {
+        let has_writer = self.has_writer();
+        let states = self.ask(Day(0), |connection| {
+            Ok((schema::generation(connection)?, read_endpoints(connection, has_writer)?))
+        })?;
+        let Some((_, mut endpoints)) = states.into_iter().max_by_key(|(generation, _)| *generation)
+        else {
+            return Ok(Vec::new());
+        };
+        let calls = self.ask(Day(0), |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT e.id, c.call FROM call AS c JOIN endpoint AS e ON e.key = c.endpoint",
+                )?
+                .query_map([], |row| Ok((EndpointId(row.get(0)?), row.get::<_, i64>(1)?)))?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let calls: BTreeSet<(EndpointId, i64)> = calls.into_iter().flatten().collect();
+        for endpoint in &mut endpoints {
+            let id = endpoint.endpoint;
+            endpoint.calls = calls.range((id, i64::MIN)..=(id, i64::MAX)).count() as u64;
+        }
+        Ok(endpoints)
+    }
+
+    fn episodes(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<BTreeMap<u64, Told<DeviceEpisode>>, StoreError> {
+        let days = self.ask(Day(0), |connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {EPISODE} FROM device_episode WHERE \
+                     endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2"
+                ))?
+                .query_map(params![endpoint.0, EPISODES_MAX], read_episode)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let mut episodes: BTreeMap<u64, Told<DeviceEpisode>> = BTreeMap::new();
+        for told in days.into_iter().flatten() {
+            let episode = told.value.episode;
+            let mut slot = episodes.remove(&episode);
+            tell(&mut slot, told);
+            episodes.extend(slot.map(|told| (episode, told)));
+        }
+        Ok(episodes)
+    }
+
+    fn hours(&self, endpoint: EndpointId) -> Result<BTreeMap<u64, HourTotals>, StoreError> {
+        let days = self.ask(Day(0), |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT hour, legs, intervals, packets, lost, jitter_sum_dms, jitter_count, jitter_max_dms, \
+                     rtt_sum_dms, rtt_count, rtt_max_dms FROM endpoint_hour WHERE \
+                     endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2",
+                )?
+                .query_map(params![endpoint.0, ROWS_MAX], |row| {
+                    Ok((
+                        row.get::<_, i64>(0)? as u64,
+                        HourTotals {
+                            legs: row.get(1)?,
+                            intervals: row.get(2)?,
+                            packets: row.get(3)?,
+                            lost: row.get(4)?,
+                            jitter_sum_dms: row.get(5)?,
+                            jitter_count: row.get(6)?,
+                            jitter_max_dms: row.get(7)?,
+                            rtt_sum_dms: row.get(8)?,
+                            rtt_count: row.get(9)?,
+                            rtt_max_dms: row.get(10)?,
+                        },
+                    ))
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let mut hours: BTreeMap<u64, HourTotals> = BTreeMap::new();
+        for (hour, totals) in days.into_iter().flatten() {
+            hours.entry(hour).or_default().add(&totals);
+        }
+        Ok(hours)
+    }
+
+    fn host_intervals(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<BTreeMap<RecordId, HostInterval>, StoreError> {
+        self.rows(
+            endpoint,
+            "SELECT epoch, sequence, started_wall_us, started_uptime_us, duration_ms, cpu_permille, memory_permille, \
+             cpu_pressure_permille, temperature_deci_celsius FROM host_interval WHERE \
+             endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2",
+            |row| {
+                Ok((
+                    read_id(row, 0)?,
+                    HostInterval {
+                        started: read_stamp(row, 2)?,
+                        duration_ms: row.get(4)?,
+                        cpu_permille: row.get(5)?,
+                        memory_permille: row.get(6)?,
+                        cpu_pressure_permille: row.get(7)?,
+                        temperature_deci_celsius: row.get(8)?,
+                    },
+                ))
+            },
+        )
+    }
+
+    fn path_intervals(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<BTreeMap<RecordId, PathInterval>, StoreError> {
+        self.rows(
+            endpoint,
+            "SELECT epoch, sequence, started_wall_us, started_uptime_us, duration_ms, target, sent, lost_up, lost_down, \
+             rtt_min_dms, rtt_mean_dms, rtt_max_dms, jitter_up_dms, jitter_down_dms FROM path_interval WHERE \
+             endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2",
+            |row| {
+                Ok((
+                    read_id(row, 0)?,
+                    PathInterval {
+                        started: read_stamp(row, 2)?,
+                        duration_ms: row.get(4)?,
+                        target: read_code(row, 5)?,
+                        sent: row.get(6)?,
+                        lost_up: row.get(7)?,
+                        lost_down: row.get(8)?,
+                        rtt_min_dms: row.get(9)?,
+                        rtt_mean_dms: row.get(10)?,
+                        rtt_max_dms: row.get(11)?,
+                        jitter_up_dms: row.get(12)?,
+                        jitter_down_dms: row.get(13)?,
+                    },
+                ))
+            },
+        )
+    }
+
+    fn opaque_records(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<BTreeMap<RecordId, OpaqueRecord>, StoreError> {
+        self.rows(
+            endpoint,
+            "SELECT epoch, sequence, kind, reason, body FROM opaque_record WHERE \
+             endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2",
+            |row| {
+                let body: Vec<u8> = row.get(4)?;
+                let reason: OpaqueReason = read_code(row, 3)?;
+                Ok((
+                    read_id(row, 0)?,
+                    OpaqueRecord { kind: row.get(2)?, reason, body: body.into_boxed_slice() },
+                ))
+            },
+        )
+    }
+}
+
+fn open_readable(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+fn read_endpoints(
+    connection: &Connection,
+    has_writer: bool,
+) -> rusqlite::Result<Vec<EndpointFacts>> {
+    connection
+        .prepare_cached(
+            "SELECT id, name, agent_version, transport, remote, first_seen_us, last_seen_us, connected, \
+             stored, unknown, refused, duplicate, \
+             (SELECT coalesce(sum(reported_lost), 0) FROM watermark WHERE endpoint = key), \
+             (SELECT coalesce(sum(closed_missing), 0) FROM watermark WHERE endpoint = key) + \
+             (SELECT coalesce(sum(last - first + 1), 0) FROM gap WHERE endpoint = key) \
+             FROM endpoint ORDER BY id",
+        )?
+        .query_map([], |row| {
+            let transport: Option<u8> = row.get(3)?;
+            let remote: Option<String> = row.get(4)?;
+            let count = |column: usize| row.get::<_, i64>(column).map(|it| it as u64);
+            Ok(EndpointFacts {
+                endpoint: EndpointId(row.get(0)?),
+                name: row.get(1)?,
+                agent_version: row.get(2)?,
+                link: transport
+                    .and_then(LinkTransport::from_code)
+                    .zip(remote.and_then(|it| it.parse().ok())),
+                first_seen_us: count(5)?,
+                last_seen_us: count(6)?,
+                connected: has_writer && row.get::<_, i64>(7)? != 0,
+                calls: 0,
+                counts: RecordCounts {
+                    stored: count(8)?,
+                    unknown: count(9)?,
+                    refused: count(10)?,
+                    duplicate: count(11)?,
+                    reported_lost: count(12)?,
+                    missing: count(13)?,
+                },
+            })
+        })?
+        .collect()
+}
+
+/// What one file knows of a call.
+fn read_call(
+    connection: &Connection,
+    endpoint: EndpointId,
+    call: CallId,
+) -> rusqlite::Result<Option<CallFacts>> {
+    let key: Option<i64> = connection
+        .prepare_cached("SELECT key FROM endpoint WHERE id = ?1")?
+        .query_row([endpoint.0], |row| row.get(0))
+        .optional()?;
+    let Some(key) = key else {
+        return Ok(None);
+    };
+    let of_call = params![key, call.0 as i64];
+    let received = connection
+        .prepare_cached(
+            "SELECT first_received_us, last_received_us FROM call WHERE endpoint = ?1 AND call = ?2",
+        )?
+        .query_row(of_call, |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))
+        .optional()?;
+    let Some((first_received_us, last_received_us)) = received else {
+        return Ok(None);
+    };
+    let mut facts = CallFacts::new(endpoint, call, first_received_us);
+    facts.last_received_us = last_received_us;
+    facts.opened = connection
+        .prepare_cached(
+            "SELECT epoch, sequence, opened_wall_us, opened_uptime_us, purpose FROM call_opened \
+             WHERE endpoint = ?1 AND call = ?2",
+        )?
+        .query_row(of_call, |row| {
+            let purpose: CallPurpose = read_code(row, 4)?;
+            Ok(Told { by: read_id(row, 0)?, value: (read_stamp(row, 2)?, purpose) })
+        })
+        .optional()?;
+    facts.closed = connection
+        .prepare_cached(
+            "SELECT epoch, sequence, closed_wall_us, closed_uptime_us, reason FROM call_closed \
+             WHERE endpoint = ?1 AND call = ?2",
+        )?
+        .query_row(of_call, |row| {
+            let reason: CallCloseReason = read_code(row, 4)?;
+            Ok(Told { by: read_id(row, 0)?, value: (read_stamp(row, 2)?, reason) })
+        })
+        .optional()?;
+    read_legs(connection, key, &mut facts)?;
+    read_intervals(connection, key, &mut facts)?;
+    read_summaries(connection, key, &mut facts)?;
+    let mut episodes = connection.prepare_cached(&format!(
+        "SELECT {EPISODE} FROM device_episode WHERE endpoint = ?1 AND call = ?2 LIMIT ?3"
+    ))?;
+    for told in episodes.query_map(params![key, call.0 as i64, EPISODES_MAX], read_episode)? {
+        facts.handle_episode(told?);
+    }
+    let mut devices = connection.prepare_cached(
+        "SELECT epoch, sequence, side, device, not_functioning_part_us, not_functioning_whole_us, muted_part_us, \
+         muted_whole_us, episodes, detector FROM device_summary WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
+    )?;
+    for told in devices.query_map(params![key, call.0 as i64, EPISODES_MAX], |row| {
+        Ok(Told {
+            by: read_id(row, 0)?,
+            value: DeviceSummary {
+                call,
+                side: read_code(row, 2)?,
+                device: read_text(row, 3)?,
+                not_functioning: read_ratio(row, 4)?,
+                muted: read_ratio(row, 6)?,
+                episodes: row.get(8)?,
+                detector: row.get(9)?,
+            },
+        })
+    })? {
+        facts.handle_device(told?);
+    }
+    Ok(Some(facts))
+}
+
+fn read_legs(connection: &Connection, key: i64, facts: &mut CallFacts) -> rusqlite::Result<()> {
+    let call = facts.call;
+    let mut statement = connection.prepare_cached(
+        "SELECT epoch, sequence, leg, opened_wall_us, opened_uptime_us, local, remote, transport FROM leg \
+         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
+    )?;
+    let legs = statement.query_map(params![key, call.0 as i64, LEGS_MAX], |row| {
+        Ok(Told {
+            by: read_id(row, 0)?,
+            value: LegOpened {
+                call,
+                leg: LegNumber(row.get(2)?),
+                opened: read_stamp(row, 3)?,
+                local: read_parsed(row, 5)?,
+                remote: read_parsed(row, 6)?,
+                transport: read_code(row, 7)?,
+            },
+        })
+    })?;
+    for told in legs {
+        let told = told?;
+        facts.leg(told.value.leg.0).opened = Some(told);
+    }
+    Ok(())
+}
+
+fn read_intervals(
+    connection: &Connection,
+    key: i64,
+    facts: &mut CallFacts,
+) -> rusqlite::Result<()> {
+    let call = facts.call;
+    let mut statement = connection.prepare_cached(
+        "SELECT epoch, sequence, leg, first, started_wall_ms, count, streams, pack FROM leg_interval \
+         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
+    )?;
+    let packs = statement.query_map(params![key, call.0 as i64, PACKS_MAX], |row| {
+        let streams = unpack_streams(row.get_ref(6)?.as_blob()?)
+            .and_then(|streams| Row::from_slice(&streams).ok())
+            .ok_or_else(|| unreadable(row, 6))?;
+        let pack = IntervalPack::from_parts(row.get(5)?, row.get_ref(7)?.as_blob()?, streams.len())
+            .ok_or_else(|| unreadable(row, 7))?;
+        let intervals = LegIntervals {
+            call,
+            leg: LegNumber(row.get(2)?),
+            first: row.get(3)?,
+            started_wall_ms: row.get::<_, i64>(4)? as u64,
+            streams,
+            pack,
+        };
+        Ok((read_id(row, 0)?, intervals))
+    })?;
+    for pack in packs {
+        let (by, pack) = pack?;
+        facts.leg(pack.leg.0).handle_intervals(by, &pack);
+    }
+    Ok(())
+}
+
+fn read_summaries(
+    connection: &Connection,
+    key: i64,
+    facts: &mut CallFacts,
+) -> rusqlite::Result<()> {
+    let call = facts.call;
+    let mut statement = connection.prepare_cached(
+        "SELECT epoch, sequence, leg, closed_wall_us, closed_uptime_us, rtt_count, rtt_unanswered, rtt_min_dms, \
+         rtt_mean_dms, rtt_max_dms, rtt_last_dms, tap_dropped FROM leg_summary \
+         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
+    )?;
+    let summaries = statement.query_map(params![key, call.0 as i64, LEGS_MAX], |row| {
+        Ok(Told {
+            by: read_id(row, 0)?,
+            value: LegSummary {
+                call,
+                leg: LegNumber(row.get(2)?),
+                closed: read_stamp(row, 3)?,
+                rtt: RttSummary {
+                    count: row.get(5)?,
+                    unanswered: row.get(6)?,
+                    min_dms: row.get(7)?,
+                    mean_dms: row.get(8)?,
+                    max_dms: row.get(9)?,
+                    last_dms: row.get(10)?,
+                },
+                tap_dropped: row.get::<_, i64>(11)? as u64,
+                streams: Row::new(),
+            },
+        })
+    })?;
+    for told in summaries {
+        let mut told = told?;
+        read_streams(connection, key, &mut told.value)?;
+        let leg = told.value.leg.0;
+        facts.leg(leg).summary = Some(told);
+    }
+    Ok(())
+}
+
+fn read_streams(
+    connection: &Connection,
+    key: i64,
+    summary: &mut LegSummary,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT ssrc, direction, media, payload_types, clock_rate_hz, clock_rate_source, first_us, last_us, received, \
+         expected, lost, duplicate, reordered, sequence_restarts, jitter_mean_dms, jitter_max_dms, jitter_last_dms \
+         FROM stream_summary WHERE endpoint = ?1 AND call = ?2 AND leg = ?3 ORDER BY position",
+    )?;
+    let of_leg = params![key, summary.call.0 as i64, summary.leg.0];
+    let streams = statement.query_map(of_leg, |row| {
+        let count = |column: usize| row.get::<_, i64>(column).map(|it| it as u64);
+        Ok(StreamSummary {
+            key: StreamKey {
+                ssrc: row.get::<_, u32>(0)?.to_le_bytes(),
+                direction: read_code(row, 1)?,
+                media: read_code(row, 2)?,
+            },
+            payload_types: Row::from_slice(row.get_ref(3)?.as_blob()?)
+                .map_err(|_| unreadable(row, 3))?,
+            clock_rate_hz: row.get(4)?,
+            clock_rate_source: read_code(row, 5)?,
+            first_us: count(6)?,
+            last_us: count(7)?,
+            received: count(8)?,
+            expected: count(9)?,
+            lost: count(10)?,
+            duplicate: count(11)?,
+            reordered: count(12)?,
+            sequence_restarts: row.get(13)?,
+            jitter_mean_dms: row.get(14)?,
+            jitter_max_dms: row.get(15)?,
+            jitter_last_dms: row.get(16)?,
+        })
+    })?;
+    for stream in streams {
+        // The wire holds no more streams than fit here; a file with more was not written by us.
+        if summary.streams.push(stream?).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The columns that [`read_episode`] reads.
+const EPISODE: &str = "epoch, sequence, episode, call, device, side, cause, onset_wall_us, onset_uptime_us, bad_us, state";
+
+fn read_episode(row: &rusqlite::Row<'_>) -> rusqlite::Result<Told<DeviceEpisode>> {
+    Ok(Told {
+        by: read_id(row, 0)?,
+        value: DeviceEpisode {
+            episode: row.get::<_, i64>(2)? as u64,
+            call: row.get::<_, Option<i64>>(3)?.map(|call| CallId(call as u64)),
+            device: read_text(row, 4)?,
+            side: read_code(row, 5)?,
+            cause: read_code(row, 6)?,
+            onset: read_stamp(row, 7)?,
+            bad_us: row.get::<_, i64>(9)? as u64,
+            state: read_code(row, 10)?,
+        },
+    })
+}
+
+fn read_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<RecordId> {
+    Ok(RecordId { epoch: Epoch(row.get(column)?), sequence: Sequence(row.get(column + 1)?) })
+}
+
+fn read_stamp(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Stamp> {
+    Ok(Stamp {
+        wall_us: row.get::<_, i64>(column)? as u64,
+        uptime_us: row.get::<_, i64>(column + 1)? as u64,
+    })
+}
+
+fn read_ratio(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Ratio> {
+    let (part, whole): (i64, i64) = (row.get(column)?, row.get(column + 1)?);
+    Ratio::new(part as u64, whole as u64).ok_or_else(|| unreadable(row, column))
+}
+
+fn read_code<T: Code>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+    T::from_code(row.get(column)?).ok_or_else(|| unreadable(row, column))
+}
+
+fn read_text<const N: usize>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Bounded<N>> {
+    Bounded::try_from(row.get_ref(column)?.as_str()?).map_err(|_| unreadable(row, column))
+}
+
+fn read_parsed<T: std::str::FromStr>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    row.get_ref(column)?.as_str()?.parse().map_err(|_| unreadable(row, column))
+}
+
+/// A value that no collector of this schema writes.
+fn unreadable(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Error {
+    let name = row.as_ref().column_name(column).unwrap_or("?").to_owned();
+    let kind = row.get_ref(column).map_or(rusqlite::types::Type::Null, |value| value.data_type());
+    rusqlite::Error::InvalidColumnType(column, name, kind)
+}

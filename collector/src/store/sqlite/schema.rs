@@ -1,0 +1,221 @@
+//! The tables of one day file, and who may open it.
+//!
+//! Every table but `file` is keyed by endpoint first. `endpoint.key` is a small number of the file's own, so that the
+//! 16 random bytes of an id stand there once. `endpoint`, `watermark` and `gap` are state: a new day begins with a copy
+//! of them, and the file with the highest `file.generation` holds the truth. All other tables hold what was received
+//! on that day. Unsigned 64-bit values are stored as the signed integer of the same bits. There is no float.
+
+use rusqlite::{Connection, OptionalExtension};
+
+/// The layout below. A file with a higher number is a later collector's.
+pub(super) const SCHEMA_VERSION: i32 = 1;
+
+/// `PRAGMA application_id`: "RTMD", so that `file` tells a day file from any other database.
+pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"RTMD");
+
+/// Whether a file can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fitness {
+    /// It has no tables yet.
+    Empty,
+    /// It is ours.
+    Fit,
+    /// It is a later collector's, with this schema version.
+    Newer(i32),
+    /// It is a database of something else.
+    Foreign,
+}
+
+/// Reads what a file says of itself.
+pub(super) fn fitness(connection: &Connection) -> rusqlite::Result<Fitness> {
+    let pragma = |name: &str| -> rusqlite::Result<i32> {
+        connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+    };
+    let (version, application) = (pragma("user_version")?, pragma("application_id")?);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(match (tables, application, version) {
+        (0, ..) => Fitness::Empty,
+        (_, APPLICATION_ID, SCHEMA_VERSION) => Fitness::Fit,
+        (_, APPLICATION_ID, newer) if newer > SCHEMA_VERSION => Fitness::Newer(newer),
+        _ => Fitness::Foreign,
+    })
+}
+
+/// The generation of a fit file.
+pub(super) fn generation(connection: &Connection) -> rusqlite::Result<i64> {
+    let found =
+        connection.query_row("SELECT generation FROM file", [], |row| row.get(0)).optional()?;
+    Ok(found.unwrap_or(0))
+}
+
+/// What every connection that writes sets first.
+pub(super) const WRITER_PRAGMAS: &str = "
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA temp_store = MEMORY;
+PRAGMA foreign_keys = OFF;
+PRAGMA trusted_schema = OFF;
+";
+
+/// Makes an empty file a day file, in the caller's transaction.
+pub(super) const CREATE: &str = "
+CREATE TABLE file (generation INTEGER NOT NULL) STRICT;
+
+CREATE TABLE endpoint (
+  key INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE,
+  name TEXT NOT NULL, agent_version TEXT NOT NULL, transport INTEGER, remote TEXT,
+  first_seen_us INTEGER NOT NULL, last_seen_us INTEGER NOT NULL, connected INTEGER NOT NULL,
+  stored INTEGER NOT NULL, unknown INTEGER NOT NULL, refused INTEGER NOT NULL, duplicate INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE watermark (
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, next INTEGER NOT NULL,
+  closed_missing INTEGER NOT NULL, reported_lost INTEGER NOT NULL, changed_us INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE gap (
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, epoch, first)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE loss_receipt (
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  lost_epoch INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, cause INTEGER NOT NULL,
+  noticed_wall_us INTEGER NOT NULL, noticed_uptime_us INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE call (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL,
+  first_received_us INTEGER NOT NULL, last_received_us INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX call_by_id ON call (call);
+
+CREATE TABLE call_opened (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  opened_wall_us INTEGER NOT NULL, opened_uptime_us INTEGER NOT NULL, purpose INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE call_closed (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  closed_wall_us INTEGER NOT NULL, closed_uptime_us INTEGER NOT NULL, reason INTEGER NOT NULL,
+  legs INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE leg (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL,
+  epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  opened_wall_us INTEGER NOT NULL, opened_uptime_us INTEGER NOT NULL,
+  local TEXT NOT NULL, remote TEXT NOT NULL, transport INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call, leg)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX leg_by_start ON leg (endpoint, opened_wall_us);
+
+CREATE TABLE leg_interval (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL, first INTEGER NOT NULL,
+  epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  started_wall_ms INTEGER NOT NULL, count INTEGER NOT NULL, streams BLOB NOT NULL, pack BLOB NOT NULL,
+  PRIMARY KEY (endpoint, call, leg, first, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE leg_summary (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL,
+  epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  closed_wall_us INTEGER NOT NULL, closed_uptime_us INTEGER NOT NULL,
+  rtt_count INTEGER NOT NULL, rtt_unanswered INTEGER NOT NULL, rtt_min_dms INTEGER NOT NULL,
+  rtt_mean_dms INTEGER NOT NULL, rtt_max_dms INTEGER NOT NULL, rtt_last_dms INTEGER NOT NULL,
+  tap_dropped INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call, leg)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE stream_summary (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL, position INTEGER NOT NULL,
+  ssrc INTEGER NOT NULL, direction INTEGER NOT NULL, media INTEGER NOT NULL,
+  payload_types BLOB NOT NULL, clock_rate_hz INTEGER NOT NULL, clock_rate_source INTEGER NOT NULL,
+  first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, received INTEGER NOT NULL, expected INTEGER NOT NULL,
+  lost INTEGER NOT NULL, duplicate INTEGER NOT NULL, reordered INTEGER NOT NULL,
+  sequence_restarts INTEGER NOT NULL, jitter_mean_dms INTEGER NOT NULL, jitter_max_dms INTEGER NOT NULL,
+  jitter_last_dms INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call, leg, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE device_episode (
+  endpoint INTEGER NOT NULL, episode INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  call INTEGER, device TEXT NOT NULL, side INTEGER NOT NULL, cause INTEGER NOT NULL,
+  onset_wall_us INTEGER NOT NULL, onset_uptime_us INTEGER NOT NULL, bad_us INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, episode)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX device_episode_by_call ON device_episode (endpoint, call) WHERE call IS NOT NULL;
+
+CREATE TABLE device_summary (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, side INTEGER NOT NULL, device TEXT NOT NULL,
+  epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  not_functioning_part_us INTEGER NOT NULL, not_functioning_whole_us INTEGER NOT NULL,
+  muted_part_us INTEGER NOT NULL, muted_whole_us INTEGER NOT NULL,
+  episodes INTEGER NOT NULL, detector INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call, side, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE host_interval (
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  started_wall_us INTEGER NOT NULL, started_uptime_us INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
+  cpu_permille INTEGER NOT NULL, memory_permille INTEGER NOT NULL, cpu_pressure_permille INTEGER,
+  temperature_deci_celsius INTEGER,
+  PRIMARY KEY (endpoint, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE path_interval (
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  started_wall_us INTEGER NOT NULL, started_uptime_us INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
+  target INTEGER NOT NULL, sent INTEGER NOT NULL, lost_up INTEGER NOT NULL, lost_down INTEGER NOT NULL,
+  rtt_min_dms INTEGER NOT NULL, rtt_mean_dms INTEGER NOT NULL, rtt_max_dms INTEGER NOT NULL,
+  jitter_up_dms INTEGER NOT NULL, jitter_down_dms INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE opaque_record (
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  kind INTEGER NOT NULL, reason INTEGER NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY (endpoint, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE endpoint_hour (
+  endpoint INTEGER NOT NULL, hour INTEGER NOT NULL,
+  legs INTEGER NOT NULL, intervals INTEGER NOT NULL, packets INTEGER NOT NULL, lost INTEGER NOT NULL,
+  jitter_sum_dms INTEGER NOT NULL, jitter_count INTEGER NOT NULL, jitter_max_dms INTEGER NOT NULL,
+  rtt_sum_dms INTEGER NOT NULL, rtt_count INTEGER NOT NULL, rtt_max_dms INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, hour)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Begins a day with the state of the file attached as `before`; binds the horizon and the new generation.
+///
+/// Endpoints and epochs silent since the horizon (retention) are left behind: that is what bounds these tables.
+pub(super) const CARRY_OVER: [&str; 7] = [
+    "DELETE FROM gap",
+    "DELETE FROM watermark",
+    "DELETE FROM file",
+    "INSERT INTO endpoint (id, name, agent_version, transport, remote, first_seen_us, last_seen_us, \
+     connected, stored, unknown, refused, duplicate) \
+     SELECT id, name, agent_version, transport, remote, first_seen_us, last_seen_us, \
+     connected, stored, unknown, refused, duplicate FROM before.endpoint WHERE last_seen_us >= ?1 \
+     ON CONFLICT (id) DO UPDATE SET name = excluded.name, agent_version = excluded.agent_version, \
+     transport = excluded.transport, remote = excluded.remote, \
+     first_seen_us = min(first_seen_us, excluded.first_seen_us), last_seen_us = excluded.last_seen_us, \
+     connected = excluded.connected, stored = excluded.stored, unknown = excluded.unknown, \
+     refused = excluded.refused, duplicate = excluded.duplicate",
+    "INSERT INTO watermark SELECT here.key, w.epoch, w.next, w.closed_missing, w.reported_lost, w.changed_us \
+     FROM before.watermark AS w JOIN before.endpoint AS there ON there.key = w.endpoint \
+     JOIN endpoint AS here ON here.id = there.id WHERE w.changed_us >= ?1",
+    "INSERT INTO gap SELECT here.key, g.epoch, g.first, g.last \
+     FROM before.gap AS g JOIN before.endpoint AS there ON there.key = g.endpoint \
+     JOIN endpoint AS here ON here.id = there.id \
+     JOIN watermark AS w ON w.endpoint = here.key AND w.epoch = g.epoch",
+    "INSERT INTO file (generation) VALUES (?2)",
+];

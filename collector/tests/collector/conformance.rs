@@ -1,0 +1,351 @@
+//! One suite for every store: the same operations must give the same answers.
+
+use proptest::prelude::*;
+use roomtone_collector::store::memory::MemoryStore;
+use roomtone_collector::store::sqlite::{SqliteReader, SqliteStore};
+use roomtone_collector::store::{
+    Content, Incoming, OpaqueReason, OpaqueRecord, Operation, Store, StoreReader,
+};
+use roomtone_protocol::ack::Ack;
+use roomtone_protocol::call::CallPurpose;
+use roomtone_protocol::device::EpisodeState;
+use roomtone_protocol::id::{EndpointId, Epoch, Sequence};
+
+use crate::fixture::*;
+
+/// A store under test and the way to read it.
+trait Bench {
+    fn commit(&mut self, operations: &[Operation], received_us: u64) -> Vec<Option<Ack>>;
+    fn read<T>(&self, question: impl FnOnce(&dyn StoreReader) -> T) -> T;
+}
+
+struct Memory(MemoryStore);
+
+impl Bench for Memory {
+    fn commit(&mut self, operations: &[Operation], received_us: u64) -> Vec<Option<Ack>> {
+        self.0.commit(operations, received_us).unwrap()
+    }
+    fn read<T>(&self, question: impl FnOnce(&dyn StoreReader) -> T) -> T {
+        question(&self.0)
+    }
+}
+
+struct Sqlite {
+    store: Option<SqliteStore>,
+    directory: tempfile::TempDir,
+}
+
+impl Sqlite {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path(), 30, NOW_US).unwrap();
+        Self { store: Some(store), directory }
+    }
+}
+
+impl Bench for Sqlite {
+    fn commit(&mut self, operations: &[Operation], received_us: u64) -> Vec<Option<Ack>> {
+        self.store.as_mut().unwrap().commit(operations, received_us).unwrap()
+    }
+    fn read<T>(&self, question: impl FnOnce(&dyn StoreReader) -> T) -> T {
+        question(&SqliteReader::open(self.directory.path()).unwrap())
+    }
+}
+
+/// A sqlite store that is closed and opened again after each commit.
+struct Reopened(Sqlite);
+
+impl Bench for Reopened {
+    fn commit(&mut self, operations: &[Operation], received_us: u64) -> Vec<Option<Ack>> {
+        let answers = self.0.commit(operations, received_us);
+        self.0.store = None;
+        let store = SqliteStore::open(self.0.directory.path(), 30, received_us).unwrap();
+        self.0.store = Some(store);
+        answers
+    }
+    fn read<T>(&self, question: impl FnOnce(&dyn StoreReader) -> T) -> T {
+        self.0.read(question)
+    }
+}
+
+/// Everything that a reader tells, as text to compare.
+fn dump(bench: &impl Bench) -> String {
+    bench.read(|reader| {
+        let mut endpoints = reader.endpoints().unwrap();
+        let mut text = String::new();
+        for endpoint in &mut endpoints {
+            let id = endpoint.endpoint;
+            text += &format!(
+                "{endpoint:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n",
+                reader.episodes(id).unwrap(),
+                reader.hours(id).unwrap(),
+                reader.host_intervals(id).unwrap(),
+                reader.path_intervals(id).unwrap(),
+                reader.opaque_records(id).unwrap(),
+            );
+        }
+        text + &format!("{:#?}", reader.recent_calls(0, 100).unwrap())
+    })
+}
+
+fn ack(next: u32) -> Option<Ack> {
+    Some(Ack { epoch: EPOCH, next: Sequence(next) })
+}
+
+fn call_operations(endpoint: EndpointId) -> Vec<Operation> {
+    (0..).zip(whole_call(CALL)).map(|(sequence, it)| record(endpoint, sequence, it)).collect()
+}
+
+macro_rules! suite {
+    ($($name:ident = $make:expr;)+) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn watermark_is_answered_per_operation() {
+                super::watermark_is_answered_per_operation($make);
+            }
+            #[test]
+            fn record_sent_twice_changes_nothing_but_the_count_of_duplicates() {
+                super::record_sent_twice_changes_nothing_but_the_count_of_duplicates($make);
+            }
+            #[test]
+            fn equal_call_ids_of_two_endpoints_never_mix() {
+                super::equal_call_ids_of_two_endpoints_never_mix($make);
+            }
+            #[test]
+            fn call_across_midnight_reads_as_one() {
+                super::call_across_midnight_reads_as_one($make);
+            }
+            #[test]
+            fn gap_is_missing_until_a_receipt_explains_it() {
+                super::gap_is_missing_until_a_receipt_explains_it($make);
+            }
+            #[test]
+            fn unreadable_records_are_kept_and_counted() {
+                super::unreadable_records_are_kept_and_counted($make);
+            }
+            #[test]
+            fn extreme_numbers_come_back_as_they_went_in() {
+                super::extreme_numbers_come_back_as_they_went_in($make);
+            }
+            #[test]
+            fn hello_alone_makes_no_epoch_and_epochs_are_bounded() {
+                super::hello_alone_makes_no_epoch_and_epochs_are_bounded($make);
+            }
+        }
+    )+};
+}
+
+suite! {
+    memory = Memory(MemoryStore::new());
+    sqlite = Sqlite::new();
+    sqlite_reopened = Reopened(Sqlite::new());
+}
+
+fn watermark_is_answered_per_operation(mut bench: impl Bench) {
+    let answers = bench.commit(
+        &[
+            attach(OSLO, "Oslo 4"),
+            record(OSLO, 0, host_interval()),
+            record(OSLO, 1, host_interval()),
+            record(OSLO, 0, host_interval()),
+            Operation::Detach { endpoint: OSLO },
+        ],
+        NOW_US,
+    );
+    assert_eq!(answers, [ack(0), ack(1), ack(2), ack(2), None]);
+    assert_eq!(bench.commit(&[attach(OSLO, "Oslo 4")], NOW_US), [ack(2)]);
+}
+
+fn record_sent_twice_changes_nothing_but_the_count_of_duplicates(mut bench: impl Bench) {
+    let operations = call_operations(OSLO);
+    bench.commit(&operations, NOW_US);
+    let (before, hours) =
+        bench.read(|reader| (reader.call(CALL).unwrap(), reader.hours(OSLO).unwrap()));
+    // The same records an hour later: still acked up to the end.
+    let answers = bench.commit(&operations, NOW_US + 3_600 * SECOND_US);
+    let count = operations.len() as u32;
+    assert!(answers.iter().all(|answer| *answer == ack(count)));
+    bench.read(|reader| {
+        assert_eq!(reader.call(CALL).unwrap(), before);
+        assert_eq!(reader.hours(OSLO).unwrap(), hours);
+        let counts = reader.endpoints().unwrap()[0].counts;
+        assert_eq!((counts.stored, counts.duplicate), (u64::from(count), u64::from(count)));
+    });
+    // 6 intervals of 2 streams with 490 received, 10 lost, jitter 3.0 ms: 5880, 120, and 12 x 30.
+    let total = hours.values().fold((0, 0, 0, 0), |sum, hour| {
+        (sum.0 + hour.packets, sum.1 + hour.lost, sum.2 + hour.jitter_sum_dms, sum.3 + hour.legs)
+    });
+    assert_eq!(total, (5_880, 120, 360, 1));
+    // The call begins at 23:59:00, so all six intervals begin in that hour.
+    assert_eq!(hours.len(), 1);
+}
+
+fn equal_call_ids_of_two_endpoints_never_mix(mut bench: impl Bench) {
+    bench.commit(&[attach(OSLO, "Oslo 4"), attach(TROMSO, "Tromsø 1")], NOW_US);
+    let mut operations = call_operations(OSLO);
+    operations.push(record(TROMSO, 0, call_opened(CALL, CallPurpose::Rehearsal)));
+    operations.push(record(TROMSO, 1, episode(Some(CALL), EpisodeState::Open, 5)));
+    bench.commit(&operations, NOW_US);
+    let calls = bench.read(|reader| reader.call(CALL).unwrap());
+    let [oslo, tromso] = &calls[..] else { panic!("two calls, found {}", calls.len()) };
+    assert_eq!((oslo.endpoint, tromso.endpoint), (OSLO, TROMSO));
+    assert_eq!((oslo.legs.len(), tromso.legs.len()), (1, 0));
+    assert_eq!(oslo.legs[&0].intervals.len(), 6);
+    assert_eq!(
+        oslo.legs[&0].summary.as_ref().unwrap().value.streams[0].lost,
+        60,
+        "later summary wins"
+    );
+    assert_eq!(oslo.episodes[&0xe1].value.bad_us, 3 * SECOND_US);
+    assert_eq!(tromso.episodes[&0xe1].value.bad_us, 5);
+    assert_eq!(tromso.opened.unwrap().value.1, CallPurpose::Rehearsal);
+}
+
+fn call_across_midnight_reads_as_one(mut bench: impl Bench) {
+    let operations = call_operations(OSLO);
+    let mut whole = Memory(MemoryStore::new());
+    // Every record 10 s after the one before it: from 23:59:00 on, the seventh comes on the next day.
+    for (at, operation) in (0..).zip(&operations) {
+        let received_us = NOW_US + at * 10 * SECOND_US;
+        bench.commit(std::slice::from_ref(operation), received_us);
+        whole.commit(std::slice::from_ref(operation), received_us);
+    }
+    assert_eq!(dump(&bench), dump(&whole));
+    assert_eq!(bench.read(|reader| reader.call(CALL).unwrap().len()), 1);
+}
+
+fn gap_is_missing_until_a_receipt_explains_it(mut bench: impl Bench) {
+    let answers = bench
+        .commit(&[record(OSLO, 0, host_interval()), record(OSLO, 10, host_interval())], NOW_US);
+    assert_eq!(answers, [ack(1), ack(11)]);
+    let found = bench.read(|reader| reader.endpoints().unwrap()[0].counts);
+    assert_eq!((found.missing, found.reported_lost, found.stored), (9, 0, 2));
+    // 3..=9 reported, the day changes, 2 comes late, 1 stays unexplained: 2 + 7 + 1 + receipt = 11 + 1.
+    bench.commit(&[record(OSLO, 11, receipt(3, 9))], NOW_US);
+    let answers = bench.commit(&[record(OSLO, 2, host_interval())], NOW_US + DAY_US);
+    assert_eq!(answers, [ack(12)]);
+    let found = bench.read(|reader| reader.endpoints().unwrap()[0].counts);
+    assert_eq!((found.missing, found.reported_lost, found.stored), (1, 7, 4));
+    assert_eq!(bench.read(|reader| reader.host_intervals(OSLO).unwrap().len()), 3);
+}
+
+fn unreadable_records_are_kept_and_counted(mut bench: impl Bench) {
+    let opaque = |sequence, kind, reason| {
+        Operation::Record(Incoming {
+            endpoint: OSLO,
+            id: id(EPOCH, sequence),
+            content: Content::Opaque(OpaqueRecord {
+                kind,
+                reason,
+                body: Box::from(&b"\0\xff"[..]),
+            }),
+        })
+    };
+    let unknown = opaque(0, 0x7f, OpaqueReason::UnknownKind);
+    let refused = opaque(1, 0x10, OpaqueReason::Refused);
+    let answers = bench.commit(&[unknown.clone(), refused, unknown], NOW_US);
+    assert_eq!(answers, [ack(1), ack(2), ack(2)]);
+    bench.read(|reader| {
+        let counts = reader.endpoints().unwrap()[0].counts;
+        assert_eq!((counts.stored, counts.unknown, counts.refused, counts.duplicate), (2, 1, 1, 1));
+        let kept = reader.opaque_records(OSLO).unwrap();
+        assert_eq!(kept[&id(EPOCH, 0)].kind, 0x7f);
+        assert_eq!(&*kept[&id(EPOCH, 1)].body, b"\0\xff");
+    });
+}
+
+fn extreme_numbers_come_back_as_they_went_in(mut bench: impl Bench) {
+    use roomtone_protocol::media::LegSummary;
+    use roomtone_protocol::record::Record;
+    use roomtone_protocol::time::Stamp;
+    let call = roomtone_protocol::id::CallId(u64::MAX);
+    let Record::LegSummary(summary) = summary(call, 1) else { panic!("a summary") };
+    let mut streams = summary.streams.clone();
+    streams[0].received = u64::MAX;
+    let extreme = LegSummary {
+        closed: Stamp { wall_us: u64::MAX, uptime_us: u64::MAX },
+        tap_dropped: u64::MAX,
+        streams,
+        ..summary
+    };
+    bench.commit(&[record(OSLO, 0, Record::LegSummary(extreme.clone()))], NOW_US);
+    let calls = bench.read(|reader| reader.call(call).unwrap());
+    assert_eq!(calls[0].legs[&0].summary.as_ref().unwrap().value, extreme);
+}
+
+fn hello_alone_makes_no_epoch_and_epochs_are_bounded(mut bench: impl Bench) {
+    use roomtone_collector::store::EPOCHS_PER_ENDPOINT_MAX;
+    let in_epoch = |epoch: u32| {
+        Operation::Record(Incoming {
+            endpoint: OSLO,
+            id: id(Epoch(epoch), 0),
+            content: Content::Known(Box::new(host_interval())),
+        })
+    };
+    let hello = |epoch: u32| {
+        let Operation::Attach(mut it) = attach(OSLO, "") else { panic!("an attach") };
+        it.epoch = Epoch(epoch);
+        Operation::Attach(it)
+    };
+    let next = |bench: &mut dyn FnMut(&[Operation]) -> Vec<Option<Ack>>, epoch| {
+        bench(&[hello(epoch)])[0].unwrap().next.0
+    };
+    let mut at = NOW_US;
+    let mut commit = |operations: &[Operation]| {
+        at += 1;
+        bench.commit(operations, at)
+    };
+    commit(&[in_epoch(0)]);
+    for epoch in 1_000..1_100 {
+        commit(&[hello(epoch)]);
+    }
+    assert_eq!(next(&mut commit, 0), 1, "a hundred Hellos pushed no epoch out");
+    for epoch in 1..=EPOCHS_PER_ENDPOINT_MAX as u32 {
+        commit(&[in_epoch(epoch)]);
+    }
+    assert_eq!(next(&mut commit, 0), 0, "the epoch that changed longest ago went first");
+    assert_eq!(next(&mut commit, 1), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Any order, any repetition, any grouping, any loss: sqlite tells what memory tells.
+    #[test]
+    fn sqlite_answers_as_memory_does(
+        steps in proptest::collection::vec((0usize..40, 0u64..4, any::<bool>()), 1..60)
+    ) {
+        let mut operations = call_operations(OSLO);
+        operations.extend(call_operations(TROMSO));
+        operations.push(record(OSLO, 30, receipt(3, 17)));
+        operations.push(record(OSLO, 33, receipt(14, 40)));
+        let (mut memory, mut sqlite) = (Memory(MemoryStore::new()), Sqlite::new());
+        let mut group = Vec::new();
+        let mut at = NOW_US;
+        for (pick, hours, is_last) in steps {
+            group.push(operations[pick % operations.len()].clone());
+            if is_last {
+                at += hours * 3_600 * SECOND_US;
+                prop_assert_eq!(sqlite.commit(&group, at), memory.commit(&group, at));
+                group.clear();
+            }
+        }
+        prop_assert_eq!(dump(&sqlite), dump(&memory));
+    }
+
+    /// Whatever the order of arrival, a call ends up the same.
+    #[test]
+    fn order_of_arrival_does_not_matter(
+        order in Just((0..whole_call(CALL).len()).collect::<Vec<_>>()).prop_shuffle()
+    ) {
+        let operations = call_operations(OSLO);
+        let (mut ordered, mut shuffled) = (Memory(MemoryStore::new()), Memory(MemoryStore::new()));
+        ordered.commit(&operations, NOW_US);
+        for pick in order {
+            shuffled.commit(std::slice::from_ref(&operations[pick]), NOW_US);
+        }
+        prop_assert_eq!(dump(&shuffled), dump(&ordered));
+    }
+}
