@@ -1,6 +1,9 @@
 //! Calls as their records tell them: facts gathered from any number of records, in any order, from any number of days.
 //!
-//! Where two records tell the same thing the later one wins ([`supersedes`]).
+//! [`CallFacts`] holds what was said, [`view::CallView`] what it comes to. Where two records tell the same thing the
+//! later one wins ([`supersedes`]).
+
+pub mod view;
 
 use std::collections::BTreeMap;
 

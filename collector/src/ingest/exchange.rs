@@ -1,0 +1,430 @@
+//! The protocol of one connection, from the collector's side, without its bytes' carrier, the clock or the store.
+//!
+//! ```text
+//!   bytes ──handle_bytes──► [one partial frame] ──poll_batch──► records for the store
+//!   store ──handle_welcome, handle_commit──► poll_transmit ──► HelloReply, Ack
+//! ```
+//! The first frame must be a Hello of the certificate's endpoint, in time. Then records flow; the ack follows the
+//! commit and is cumulative, so that only the latest of an epoch is kept. An unknown kind is skipped, counted and
+//! acked; a body that does not decode is kept unread and acked, since the writer of it would only send it again.
+//! Bytes that are no frames end the connection: nothing behind them can be trusted.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use roomtone_protocol::ack::Ack;
+use roomtone_protocol::control::Control;
+use roomtone_protocol::error::DecodeError;
+use roomtone_protocol::frame::{self, HEADER_BYTES, WIRE_VERSION};
+use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
+use roomtone_protocol::id::{EndpointId, Epoch, Sequence};
+use roomtone_protocol::limits::FRAME_BYTES_MAX;
+use roomtone_protocol::message::{Message, kind};
+
+use crate::store::{Content, Incoming, OpaqueReason, OpaqueRecord};
+
+/// How long a peer may take from the handshake to a whole Hello.
+pub const HELLO_WAIT: Duration = Duration::from_secs(10);
+/// The most records of one batch: with frames of one interval, what an agent spools in ten minutes of one leg.
+pub const BATCH_RECORDS_MAX: usize = 64;
+/// The most batches of one connection that wait for their commit: enough to keep the disk busy through a round trip.
+pub const SUBMITTED_MAX: usize = 4;
+/// The most bytes that wait to be read: two frames, so that one can arrive while another is looked at.
+const BUFFER_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Exchange {
+    endpoint: EndpointId,
+    state: State,
+    buffer: Vec<u8>,
+    submitted: usize,
+    transmit: Transmit,
+    counts: LinkCounts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    AwaitHello {
+        until: Instant,
+    },
+    AwaitWelcome {
+        wire: u8,
+    },
+    Open,
+    /// Says its last word and takes nothing more.
+    Closing,
+}
+
+/// What waits to be sent.
+#[derive(Debug, Default)]
+struct Transmit {
+    reply: Option<HelloReply>,
+    /// One per epoch, so at most as many as the records of [`SUBMITTED_MAX`] batches.
+    acks: VecDeque<Ack>,
+    going_away: bool,
+}
+
+/// What happened on a connection that nobody else counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkCounts {
+    /// Records taken.
+    pub records: u64,
+    /// Records of unknown kinds among them.
+    pub unknown: u64,
+    /// Records whose body did not decode among them.
+    pub refused: u64,
+    /// Link frames of unknown kinds, skipped.
+    pub skipped: u64,
+}
+
+/// Why a connection ends. The number is the QUIC application error code; numbers are appended, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[repr(u32)]
+pub enum CloseReason {
+    /// The peer closed its side, or we are done.
+    #[error("done")]
+    Done = 0,
+    /// Bytes that are not a frame, or of an unknown wire version.
+    #[error("not a roomtone frame")]
+    BadFrame = 1,
+    /// A frame that the agent must not send, or not now.
+    #[error("unexpected frame")]
+    UnexpectedFrame = 2,
+    /// No Hello in time.
+    #[error("no hello in time")]
+    HelloTimeout = 3,
+    /// A [`HelloReply::Refused`] told the reason.
+    #[error("refused")]
+    Refused = 4,
+    /// The endpoint has a newer connection.
+    #[error("replaced by a newer connection of the same endpoint")]
+    Replaced = 5,
+    /// The store does not take records now; come back after a back-off.
+    #[error("store unavailable")]
+    StoreUnavailable = 6,
+    /// The collector goes away; come back after a back-off.
+    #[error("going away")]
+    GoingAway = 7,
+    /// The peer does not read what it is sent.
+    #[error("acks are not read")]
+    NotReading = 8,
+    /// The certificate names no endpoint.
+    #[error("the certificate names no endpoint")]
+    NoEndpoint = 9,
+}
+
+/// A Hello that the store must answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// The agent's version.
+    pub agent_version: String,
+    /// The epoch that it asks about.
+    pub epoch: Epoch,
+}
+
+/// What the shell must do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Ask the store for the watermark of the greeting's epoch, then call [`Exchange::handle_welcome`].
+    Greet(Greeting),
+    /// Commit these, then call [`Exchange::handle_commit`]. Never empty.
+    Submit(Vec<Incoming>),
+    /// Send what [`Exchange::poll_transmit`] gives, then close.
+    Close(CloseReason),
+    /// Read more bytes, or wait for a commit.
+    Wait,
+}
+
+impl Exchange {
+    /// A connection whose certificate names `endpoint`, accepted at `now`.
+    #[must_use]
+    pub fn new(endpoint: EndpointId, now: Instant) -> Self {
+        Self {
+            endpoint,
+            state: State::AwaitHello { until: now + HELLO_WAIT },
+            buffer: Vec::new(),
+            submitted: 0,
+            transmit: Transmit::default(),
+            counts: LinkCounts::default(),
+        }
+    }
+
+    /// A connection that is told at once that there is no room.
+    #[must_use]
+    pub fn refusing_busy(endpoint: EndpointId, now: Instant) -> Self {
+        let mut exchange = Self::new(endpoint, now);
+        exchange.refuse(RefuseReason::Busy, "the collector has no room now, come back later");
+        exchange
+    }
+
+    /// How many bytes the next [`handle_bytes`](Self::handle_bytes) may bring; 0 while records wait to be taken.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        match self.state {
+            State::Closing | State::AwaitWelcome { .. } => 0,
+            State::AwaitHello { .. } | State::Open => BUFFER_BYTES_MAX - self.buffer.len(),
+        }
+    }
+
+    /// Takes bytes off the connection.
+    ///
+    /// # Panics
+    /// Where there are more of them than [`room`](Self::room): the shell's promise, not the peer's.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.room(), "the shell reads no more than there is room for");
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Says what to do next.
+    ///
+    /// Call it before [`room`](Self::room) is trusted: whole frames in the buffer go first. `Submit` is answered only
+    /// while fewer than [`SUBMITTED_MAX`] batches wait.
+    pub fn poll_step(&mut self) -> Step {
+        match self.state {
+            State::AwaitHello { .. } => self.poll_hello(),
+            State::AwaitWelcome { .. } => Step::Wait,
+            State::Open => self.poll_records(),
+            State::Closing => Step::Close(CloseReason::Refused),
+        }
+    }
+
+    /// Whether [`poll_step`](Self::poll_step) may answer `Submit`, so that a place in the store's queue is needed first.
+    #[must_use]
+    pub fn may_submit(&self) -> bool {
+        self.state == State::Open
+            && self.submitted < SUBMITTED_MAX
+            && !matches!(frame::decode_header(&self.buffer), Err(DecodeError::Incomplete { .. }))
+    }
+
+    /// Takes the store's answer to a greeting.
+    pub fn handle_welcome(&mut self, next: Sequence, wall_us: u64) {
+        let State::AwaitWelcome { wire } = self.state else { return };
+        self.state = State::Open;
+        self.transmit.reply = Some(HelloReply::Welcome {
+            wire,
+            collector_version: bounded(env!("CARGO_PKG_VERSION")),
+            next,
+            wall_us,
+        });
+    }
+
+    /// Takes the news that the oldest submitted batch is on disk, with the answer to its last record of each epoch.
+    pub fn handle_commit(&mut self, acks: impl IntoIterator<Item = Ack>) {
+        self.submitted = self.submitted.saturating_sub(1);
+        for ack in acks {
+            match self.transmit.acks.iter_mut().find(|pending| pending.epoch == ack.epoch) {
+                // A group answers each record in turn and numbers below the watermark may lie among them.
+                Some(pending) => pending.next = pending.next.max(ack.next),
+                None => self.transmit.acks.push_back(ack),
+            }
+        }
+    }
+
+    /// Tells the agent, once, that the collector goes away.
+    pub fn handle_shutdown(&mut self) {
+        if self.state == State::Open {
+            self.transmit.going_away = true;
+        }
+    }
+
+    /// Gives the next frame to send, in `buffer`, and its length.
+    pub fn poll_transmit(&mut self, buffer: &mut [u8; FRAME_BYTES_MAX]) -> Option<usize> {
+        let transmit = &mut self.transmit;
+        let message = if let Some(reply) = transmit.reply.take() {
+            Message::HelloReply(reply)
+        } else if let Some(ack) = transmit.acks.pop_front() {
+            Message::Ack(ack)
+        } else if std::mem::take(&mut transmit.going_away) {
+            Message::Control(Control::GoingAway)
+        } else {
+            return None;
+        };
+        Some(frame::encode_link(&message, buffer).expect("FRAME_BYTES_MAX suffices for any frame"))
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and what for.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        match self.state {
+            State::AwaitHello { until } => Some((until, "hello")),
+            State::AwaitWelcome { .. } | State::Open | State::Closing => None,
+        }
+    }
+
+    /// Ends a connection whose time is over at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) -> Step {
+        match self.state {
+            State::AwaitHello { until } if now >= until => Step::Close(CloseReason::HelloTimeout),
+            State::AwaitHello { .. }
+            | State::AwaitWelcome { .. }
+            | State::Open
+            | State::Closing => Step::Wait,
+        }
+    }
+
+    /// Whether batches wait for their commit.
+    #[must_use]
+    pub fn has_submitted(&self) -> bool {
+        self.submitted > 0
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counts(&self) -> LinkCounts {
+        self.counts
+    }
+
+    fn poll_hello(&mut self) -> Step {
+        let hello = match frame::decode(&self.buffer) {
+            Err(DecodeError::Incomplete { .. }) => return Step::Wait,
+            Ok((frame::Frame { message: Some(Message::Hello(hello)), .. }, length)) => {
+                self.consume(length);
+                hello
+            }
+            // A frame, but not the first one: say so, then close.
+            Ok(_) | Err(DecodeError::Body { .. }) => {
+                self.refuse(RefuseReason::NoHello, "the first frame must be a hello");
+                return Step::Close(CloseReason::Refused);
+            }
+            Err(
+                DecodeError::Magic { .. }
+                | DecodeError::Version { .. }
+                | DecodeError::TooLong { .. }
+                | DecodeError::Checksum { .. },
+            ) => return Step::Close(CloseReason::BadFrame),
+        };
+        self.handle_hello(&hello)
+    }
+
+    fn handle_hello(&mut self, hello: &Hello) -> Step {
+        if hello.endpoint != self.endpoint {
+            self.refuse(
+                RefuseReason::EndpointMismatch,
+                "the hello names another endpoint than the certificate",
+            );
+            return Step::Close(CloseReason::Refused);
+        }
+        if !(hello.wire_min..=hello.wire_max).contains(&WIRE_VERSION) {
+            self.refuse(RefuseReason::WireVersion, "this collector speaks wire version 1");
+            return Step::Close(CloseReason::Refused);
+        }
+        self.state = State::AwaitWelcome { wire: WIRE_VERSION };
+        Step::Greet(Greeting {
+            agent_version: hello.agent_version.as_str().to_owned(),
+            epoch: hello.epoch,
+        })
+    }
+
+    fn refuse(&mut self, reason: RefuseReason, detail: &str) {
+        self.state = State::Closing;
+        self.transmit.reply = Some(HelloReply::Refused { reason, detail: bounded(detail) });
+    }
+
+    fn poll_records(&mut self) -> Step {
+        if self.submitted >= SUBMITTED_MAX {
+            return Step::Wait;
+        }
+        let mut batch = Vec::new();
+        let mut taken = 0;
+        let end = loop {
+            if batch.len() == BATCH_RECORDS_MAX {
+                break None;
+            }
+            match take_frame(&self.buffer[taken..]) {
+                Ok(Some((Taken::Record(id, content), length))) => {
+                    taken += length;
+                    self.counts.records += 1;
+                    if let Content::Opaque(opaque) = &content {
+                        match opaque.reason {
+                            OpaqueReason::UnknownKind => self.counts.unknown += 1,
+                            OpaqueReason::Refused => self.counts.refused += 1,
+                        }
+                    }
+                    batch.push(Incoming { endpoint: self.endpoint, id, content });
+                }
+                Ok(Some((Taken::Skip, length))) => {
+                    taken += length;
+                    self.counts.skipped += 1;
+                }
+                Ok(None) => break None,
+                Err(reason) => break Some(reason),
+            }
+        };
+        self.consume(taken);
+        if !batch.is_empty() {
+            // What ended the loop is still at the front of the buffer and is met again.
+            self.submitted += 1;
+            return Step::Submit(batch);
+        }
+        end.map_or(Step::Wait, Step::Close)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        if bytes == self.buffer.len() {
+            // Most connections are idle most of the time and must not hold a buffer meanwhile.
+            self.buffer = Vec::new();
+        } else {
+            self.buffer.drain(..bytes);
+        }
+    }
+}
+
+enum Taken {
+    Record(roomtone_protocol::id::RecordId, Content),
+    Skip,
+}
+
+/// Takes a frame that may follow a Hello off the front; `None` where it is not all there.
+fn take_frame(bytes: &[u8]) -> Result<Option<(Taken, usize)>, CloseReason> {
+    let (header, length) = match frame::decode_header(bytes) {
+        Ok(found) => found,
+        Err(DecodeError::Incomplete { .. }) => return Ok(None),
+        Err(
+            DecodeError::Magic { .. }
+            | DecodeError::Version { .. }
+            | DecodeError::TooLong { .. }
+            | DecodeError::Checksum { .. }
+            | DecodeError::Body { .. },
+        ) => return Err(CloseReason::BadFrame),
+    };
+    let opaque = |reason| {
+        let body = Box::from(&bytes[HEADER_BYTES..length]);
+        Content::Opaque(OpaqueRecord { kind: header.kind, reason, body })
+    };
+    if !kind::is_record(header.kind) {
+        return match header.kind {
+            kind::HELLO | kind::HELLO_REPLY | kind::ACK | kind::CONTROL => {
+                Err(CloseReason::UnexpectedFrame)
+            }
+            _ => Ok(Some((Taken::Skip, length))),
+        };
+    }
+    // The last number of an epoch cannot be acked: `next` would not fit.
+    if header.id.sequence.next().is_none() {
+        return Err(CloseReason::UnexpectedFrame);
+    }
+    let content = match frame::decode(&bytes[..length]) {
+        Ok((frame::Frame { message: Some(Message::Record(record)), .. }, _)) => {
+            Content::Known(Box::new(record))
+        }
+        Ok((frame::Frame { message: None, .. }, _)) => opaque(OpaqueReason::UnknownKind),
+        Ok(_) | Err(_) => opaque(OpaqueReason::Refused),
+    };
+    Ok(Some((Taken::Record(header.id, content), length)))
+}
+
+/// As much of a text as fits, cut between characters.
+fn bounded<const N: usize>(text: &str) -> heapless::String<N> {
+    let mut bounded = heapless::String::new();
+    for character in text.chars() {
+        if bounded.push(character).is_err() {
+            break;
+        }
+    }
+    bounded
+}
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

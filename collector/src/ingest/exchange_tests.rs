@@ -1,0 +1,300 @@
+//! The exchange against good, odd and hostile peers, without a network.
+
+use proptest::prelude::*;
+use roomtone_protocol::call::{CallOpened, CallPurpose};
+use roomtone_protocol::id::{CallId, RecordId};
+use roomtone_protocol::record::Record;
+use roomtone_protocol::time::Stamp;
+
+use super::*;
+
+const OSLO: EndpointId = EndpointId([4; 16]);
+const EPOCH: Epoch = Epoch(9);
+
+fn hello(endpoint: EndpointId, wire: std::ops::RangeInclusive<u8>) -> Vec<u8> {
+    link(&Message::Hello(Hello {
+        endpoint,
+        wire_min: *wire.start(),
+        wire_max: *wire.end(),
+        agent_version: bounded("0.1.0"),
+        epoch: EPOCH,
+        oldest: Sequence(0),
+        now: Stamp { wall_us: 0, uptime_us: 0 },
+    }))
+}
+
+fn link(message: &Message) -> Vec<u8> {
+    let mut buffer = [0; FRAME_BYTES_MAX];
+    let length = frame::encode_link(message, &mut buffer).unwrap();
+    buffer[..length].to_vec()
+}
+
+fn record(sequence: u32) -> Vec<u8> {
+    let opened = Stamp { wall_us: 1, uptime_us: 1 };
+    let record =
+        Record::CallOpened(CallOpened { call: CallId(3), opened, purpose: CallPurpose::Meeting });
+    let mut buffer = [0; FRAME_BYTES_MAX];
+    let id = RecordId { epoch: EPOCH, sequence: Sequence(sequence) };
+    let length = frame::encode_record(id, record, &mut buffer).unwrap();
+    buffer[..length].to_vec()
+}
+
+/// The frame with other bytes and a checksum that holds, as a wrong or a later agent would send it.
+fn reseal(mut frame: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    change(&mut frame);
+    let crc = crc32c(&[&frame[..15], &frame[19..]].concat());
+    frame[15..19].copy_from_slice(&crc.to_le_bytes());
+    frame
+}
+
+/// CRC-32C bit by bit, reflected polynomial 0x82f63b78 (RFC 3720 appendix B.4).
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 }
+        })
+    })
+}
+
+fn sent(exchange: &mut Exchange) -> Vec<Message> {
+    let mut buffer = [0; FRAME_BYTES_MAX];
+    let mut messages = Vec::new();
+    while let Some(length) = exchange.poll_transmit(&mut buffer) {
+        let (frame, _) = frame::decode(&buffer[..length]).unwrap();
+        messages.extend(frame.message);
+    }
+    messages
+}
+
+fn open() -> Exchange {
+    let mut exchange = Exchange::new(OSLO, Instant::now());
+    exchange.handle_bytes(&hello(OSLO, 1..=1));
+    assert!(matches!(exchange.poll_step(), Step::Greet(_)));
+    exchange.handle_welcome(Sequence(5), 77);
+    assert_eq!(sent(&mut exchange).len(), 1);
+    exchange
+}
+
+fn ack(next: u32) -> Ack {
+    Ack { epoch: EPOCH, next: Sequence(next) }
+}
+
+fn refused(exchange: &mut Exchange) -> RefuseReason {
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::Refused));
+    let messages = sent(exchange);
+    let [Message::HelloReply(HelloReply::Refused { reason, .. })] = &messages[..] else {
+        panic!("one refusal, found {messages:?}");
+    };
+    *reason
+}
+
+#[test]
+fn hello_is_answered_with_the_watermark_and_the_time() {
+    let mut exchange = Exchange::new(OSLO, Instant::now());
+    for byte in hello(OSLO, 0..=3) {
+        assert_eq!(exchange.poll_step(), Step::Wait);
+        exchange.handle_bytes(&[byte]);
+    }
+    let greeting = Greeting { agent_version: "0.1.0".to_owned(), epoch: EPOCH };
+    assert_eq!(exchange.poll_step(), Step::Greet(greeting));
+    assert_eq!(exchange.room(), 0, "nothing is read before the store has answered");
+    exchange.handle_welcome(Sequence(5), 77);
+    let messages = sent(&mut exchange);
+    let [
+        Message::HelloReply(HelloReply::Welcome {
+            wire: 1, next: Sequence(5), wall_us: 77, ..
+        }),
+    ] = &messages[..]
+    else {
+        panic!("a welcome, found {messages:?}");
+    };
+}
+
+#[test]
+fn peer_that_is_not_the_certificates_endpoint_is_refused() {
+    let mut exchange = Exchange::new(OSLO, Instant::now());
+    exchange.handle_bytes(&hello(EndpointId([5; 16]), 1..=1));
+    assert_eq!(refused(&mut exchange), RefuseReason::EndpointMismatch);
+    assert_eq!(exchange.room(), 0);
+}
+
+#[test]
+fn peer_without_a_common_wire_version_is_refused() {
+    for wire in [2..=9, 0..=0] {
+        let mut exchange = Exchange::new(OSLO, Instant::now());
+        exchange.handle_bytes(&hello(OSLO, wire));
+        assert_eq!(refused(&mut exchange), RefuseReason::WireVersion);
+    }
+}
+
+#[test]
+fn record_before_hello_is_refused() {
+    let mut exchange = Exchange::new(OSLO, Instant::now());
+    exchange.handle_bytes(&record(0));
+    assert_eq!(refused(&mut exchange), RefuseReason::NoHello);
+}
+
+#[test]
+fn silent_peer_is_closed_at_its_deadline_and_not_before() {
+    let start = Instant::now();
+    let mut exchange = Exchange::new(OSLO, start);
+    let (until, reason) = exchange.poll_timeout().unwrap();
+    assert_eq!((until - start, reason), (HELLO_WAIT, "hello"));
+    assert_eq!(exchange.handle_timeout(until - Duration::from_millis(1)), Step::Wait);
+    assert_eq!(exchange.handle_timeout(until), Step::Close(CloseReason::HelloTimeout));
+    assert_eq!(open().poll_timeout(), None);
+}
+
+#[test]
+fn acks_are_coalesced_per_epoch() {
+    let mut exchange = open();
+    for sequence in 5..8 {
+        exchange.handle_bytes(&record(sequence));
+        assert!(matches!(exchange.poll_step(), Step::Submit(batch) if batch.len() == 1));
+    }
+    assert_eq!(sent(&mut exchange), [], "no ack before a commit");
+    exchange.handle_commit([ack(6)]);
+    exchange.handle_commit([ack(7), ack(8)]);
+    assert_eq!(sent(&mut exchange), [Message::Ack(ack(8))]);
+    let other = Ack { epoch: Epoch(10), next: Sequence(1) };
+    exchange.handle_commit([ack(9), other]);
+    assert_eq!(sent(&mut exchange), [Message::Ack(ack(9)), Message::Ack(other)]);
+}
+
+#[test]
+fn batches_stop_while_the_store_is_behind() {
+    let mut exchange = open();
+    for sequence in 0..SUBMITTED_MAX as u32 {
+        exchange.handle_bytes(&record(sequence));
+        assert!(exchange.may_submit());
+        assert!(matches!(exchange.poll_step(), Step::Submit(_)));
+    }
+    exchange.handle_bytes(&record(99));
+    assert!(!exchange.may_submit());
+    assert_eq!(exchange.poll_step(), Step::Wait);
+    // A peer that goes on sending fills two frames' worth and no more.
+    while exchange.room() > 0 {
+        let bytes = record(100);
+        let fits = bytes.len().min(exchange.room());
+        exchange.handle_bytes(&bytes[..fits]);
+    }
+    assert_eq!(exchange.buffer.len(), BUFFER_BYTES_MAX);
+    exchange.handle_commit([ack(1)]);
+    assert!(
+        matches!(exchange.poll_step(), Step::Submit(batch) if batch.len() == BATCH_RECORDS_MAX)
+    );
+}
+
+#[test]
+fn unknown_and_unreadable_records_are_kept_and_the_stream_goes_on() {
+    let mut exchange = open();
+    let unknown = reseal(record(5), |frame| frame[3] = 0x7e);
+    let unreadable = reseal(record(6), |frame| {
+        // The purpose is the last byte; 9 is no purpose.
+        *frame.last_mut().unwrap() = 9;
+    });
+    let unknown_link = reseal(record(0), |frame| frame[3] = 0x0f);
+    for bytes in [unknown, unknown_link, unreadable, record(7)] {
+        exchange.handle_bytes(&bytes);
+    }
+    let Step::Submit(batch) = exchange.poll_step() else { panic!("a batch") };
+    let reasons: Vec<_> = batch
+        .iter()
+        .map(|incoming| match &incoming.content {
+            Content::Known(_) => None,
+            Content::Opaque(opaque) => Some((opaque.kind, opaque.reason)),
+        })
+        .collect();
+    assert_eq!(
+        reasons,
+        [Some((0x7e, OpaqueReason::UnknownKind)), Some((0x10, OpaqueReason::Refused)), None]
+    );
+    let counts = LinkCounts { records: 3, unknown: 1, refused: 1, skipped: 1 };
+    assert_eq!(exchange.counts(), counts);
+}
+
+#[test]
+fn records_before_garbage_are_kept_and_garbage_closes() {
+    let mut flipped = record(6);
+    flipped[20] ^= 1;
+    let oversize = {
+        let mut frame = record(6);
+        frame[5..7].copy_from_slice(&u16::MAX.to_le_bytes());
+        frame
+    };
+    let version = {
+        let mut frame = record(6);
+        frame[2] = 2;
+        frame
+    };
+    for garbage in [b"GET / HTTP/1.1\r\n".to_vec(), flipped, oversize, version] {
+        let mut exchange = open();
+        exchange.handle_bytes(&record(5));
+        exchange.handle_bytes(&garbage);
+        assert!(matches!(exchange.poll_step(), Step::Submit(batch) if batch.len() == 1));
+        assert_eq!(exchange.poll_step(), Step::Close(CloseReason::BadFrame));
+    }
+}
+
+#[test]
+fn frames_that_only_a_collector_sends_close() {
+    for message in [Message::Ack(ack(1)), Message::Control(Control::SelfTest)] {
+        let mut exchange = open();
+        exchange.handle_bytes(&link(&message));
+        assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
+    }
+    let mut exchange = open();
+    exchange.handle_bytes(&hello(OSLO, 1..=1));
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
+    let mut exchange = open();
+    exchange.handle_bytes(&record(u32::MAX));
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
+}
+
+#[test]
+fn idle_connection_holds_no_buffer() {
+    let mut exchange = open();
+    exchange.handle_bytes(&record(5));
+    assert!(matches!(exchange.poll_step(), Step::Submit(_)));
+    assert_eq!(exchange.buffer.capacity(), 0);
+}
+
+proptest! {
+    /// However the bytes are cut and whatever they are: records before the first bad byte arrive in order, once.
+    #[test]
+    fn cutting_the_stream_anywhere_changes_nothing(
+        count in 0u32..40,
+        cuts in proptest::collection::vec(1usize..700, 1..60),
+        garbage in proptest::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let mut exchange = open();
+        let mut bytes: Vec<u8> = (0..count).flat_map(record).collect();
+        bytes.extend(&garbage);
+        let mut rest = &bytes[..];
+        let mut sequences = Vec::new();
+        let mut closed = None;
+        for cut in cuts.into_iter().cycle() {
+            let cut = cut.min(rest.len()).min(exchange.room());
+            exchange.handle_bytes(&rest[..cut]);
+            rest = &rest[cut..];
+            loop {
+                match exchange.poll_step() {
+                    Step::Submit(batch) => {
+                        sequences.extend(batch.iter().map(|it| it.id.sequence.0));
+                        exchange.handle_commit([]);
+                    }
+                    Step::Close(reason) => { closed = Some(reason); break; }
+                    Step::Wait => break,
+                    Step::Greet(_) => prop_assert!(false, "greeted already"),
+                }
+            }
+            if rest.is_empty() || closed.is_some() {
+                break;
+            }
+        }
+        prop_assert_eq!(sequences, (0..count).collect::<Vec<_>>());
+        if garbage.first().is_some_and(|byte| *byte != b'R') && garbage.len() > 1 {
+            prop_assert_eq!(closed, Some(CloseReason::BadFrame));
+        }
+    }
+}

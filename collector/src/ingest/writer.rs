@@ -1,0 +1,159 @@
+//! The one thread that writes the store: gathers what arrived in a few milliseconds, commits it as one group, answers.
+//!
+//! The queue holds [`QUEUE_MAX`] submissions of at most [`BATCH_RECORDS_MAX`] records: 4,096 decoded records of at most
+//! 4 KiB, 16 MiB. A place in it is taken before a batch is decoded ([`WriterQueue::reserve`]), so a slow disk is felt
+//! by the agents as a stream that is not read, never here as memory.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use roomtone_protocol::ack::Ack;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::exchange::BATCH_RECORDS_MAX;
+use crate::store::{Operation, Store};
+
+/// The most submissions that wait.
+pub const QUEUE_MAX: usize = 64;
+/// The most operations of one group: at 2 us each, a group holds up an ack no longer than an fsync does.
+pub const GROUP_OPERATIONS_MAX: usize = 2_048;
+/// How long a group waits for company.
+pub const GATHER: Duration = Duration::from_millis(5);
+
+/// What became of a submission: one answer per operation once all are on disk.
+pub type Answer = Result<Vec<Option<Ack>>, NotStored>;
+
+/// Nothing of the submission was stored. Do not ack; let the endpoint come back later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store does not take records now")]
+pub struct NotStored;
+
+struct Submission {
+    operations: Vec<Operation>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The way to the writer; cheap to clone. The writer ends when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct WriterQueue {
+    sender: mpsc::Sender<Submission>,
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    permit: mpsc::Permit<'a, Submission>,
+}
+
+impl WriterQueue {
+    /// Waits for a place.
+    ///
+    /// # Errors
+    /// [`NotStored`] where the writer has ended.
+    pub async fn reserve(&self) -> Result<Slot<'_>, NotStored> {
+        let permit = self.sender.reserve().await.map_err(|_| NotStored)?;
+        Ok(Slot { permit })
+    }
+}
+
+impl Slot<'_> {
+    /// Hands over at most [`BATCH_RECORDS_MAX`] operations; the receiver gets the answer.
+    pub fn submit(self, operations: Vec<Operation>) -> oneshot::Receiver<Answer> {
+        assert!(operations.len() <= BATCH_RECORDS_MAX, "the queue's memory bound counts on it");
+        let (answer, receiver) = oneshot::channel();
+        self.permit.send(Submission { operations, answer });
+        receiver
+    }
+}
+
+/// Starts the writer on a thread of its own; `wall_us` is the clock that it stamps groups with.
+///
+/// # Errors
+/// [`io::Error`] where no thread can be started.
+pub fn spawn(
+    store: Box<dyn Store>,
+    wall_us: fn() -> u64,
+    runtime: Handle,
+) -> io::Result<(WriterQueue, thread::JoinHandle<()>)> {
+    let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+    let writer = Writer { store, wall_us, receiver, failures: 0 };
+    let thread = thread::Builder::new()
+        .name("store-writer".to_owned())
+        .spawn(move || writer.run(&runtime))?;
+    Ok((WriterQueue { sender }, thread))
+}
+
+struct Writer {
+    store: Box<dyn Store>,
+    wall_us: fn() -> u64,
+    receiver: mpsc::Receiver<Submission>,
+    /// Groups that failed since the last that did not.
+    failures: u64,
+}
+
+impl Writer {
+    fn run(mut self, runtime: &Handle) {
+        while let Some(first) = self.receiver.blocking_recv() {
+            let group = runtime.block_on(self.gather(first));
+            self.commit(group);
+        }
+    }
+
+    /// Adds what arrives within [`GATHER`] to the first submission of a group.
+    async fn gather(&mut self, first: Submission) -> Vec<Submission> {
+        let until = Instant::now() + GATHER;
+        let mut operations = first.operations.len();
+        let mut group = vec![first];
+        while operations + BATCH_RECORDS_MAX <= GROUP_OPERATIONS_MAX {
+            match timeout_at(until, self.receiver.recv()).await {
+                Ok(Some(submission)) => {
+                    operations += submission.operations.len();
+                    group.push(submission);
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        group
+    }
+
+    fn commit(&mut self, group: Vec<Submission>) {
+        let mut operations = Vec::new();
+        let mut waiting = Vec::with_capacity(group.len());
+        for submission in group {
+            waiting.push((submission.operations.len(), submission.answer));
+            operations.extend(submission.operations);
+        }
+        match self.store.commit(&operations, (self.wall_us)()) {
+            Ok(answers) => {
+                if self.failures > 0 {
+                    tracing::info!(groups_failed = self.failures, "the store takes records again");
+                    self.failures = 0;
+                }
+                let mut answers = answers.into_iter();
+                for (count, waiter) in waiting {
+                    // A connection that ended meanwhile does not wait for its answer.
+                    let _ = waiter.send(Ok(answers.by_ref().take(count).collect()));
+                }
+            }
+            Err(error) => {
+                if self.failures.is_multiple_of(FAILURES_PER_LINE) {
+                    tracing::error!(
+                        %error,
+                        groups_failed = self.failures,
+                        "records are not stored; agents keep them and come back"
+                    );
+                }
+                self.failures += 1;
+                for (_, waiter) in waiting {
+                    let _ = waiter.send(Err(NotStored));
+                }
+            }
+        }
+    }
+}
+
+/// A full disk must not fill the log as well: the first failure and every thousandth are told.
+const FAILURES_PER_LINE: u64 = 1_000;
