@@ -1,10 +1,18 @@
 //! The roomtone collector: takes in what agents measured, stores it per leg and shows it.
 //!
 //! The way of a record: [`ingest`] takes frames off a connection, the store's writer thread commits them in groups,
-//! and only then the ack goes back. Reading goes the other way, from [`store`] through [`call`].
+//! and only then the ack goes back. Reading goes the other way, from [`store`] through [`call`] to [`report`].
+//! `server.rs` connects the parts, `cli.rs` is what a person types.
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod dev_certificates;
 pub mod ingest;
+pub mod report;
+pub mod server;
 pub mod store;
+pub mod telemetry;
+pub mod text;

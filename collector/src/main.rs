@@ -1,3 +1,32 @@
 //! Starts the collector: parses the command line and hands over.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use roomtone_collector::cli::Cli;
+use roomtone_collector::text;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are results, not errors.
+        Err(answer) if !answer.use_stderr() => answer.exit(),
+        Err(error) => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let line = line.strip_prefix("error: ").unwrap_or(line);
+            return fail(&format!("{line}; try --help"), 2);
+        }
+    };
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+/// One line on stderr, whatever the sources of an error bring along.
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("roomtone-collector: {}", text::escape(&message.replace('\n', " ")));
+    ExitCode::from(code)
+}

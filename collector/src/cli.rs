@@ -1,0 +1,298 @@
+//! What a person types, and what comes back: results on stdout, one line per error on stderr.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (the command line or the config file).
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use roomtone_protocol::id::CallId;
+use serde::Serialize;
+
+use crate::call::view::{CallState, CallView, SILENT_AFTER};
+use crate::clock;
+use crate::config::{self, Config, ConfigError};
+use crate::dev_certificates::{self, DevCertificatesError};
+use crate::report::json::{self, Detail};
+use crate::report::{Names, table, watch::Watch};
+use crate::server::{self, ServeError};
+use crate::store::sqlite::SqliteReader;
+use crate::store::{StoreError, StoreReader};
+use crate::{telemetry, text};
+
+/// Takes in what roomtone agents measured, stores it per leg and shows it.
+#[derive(Debug, Parser)]
+#[command(name = "roomtone-collector", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take in records until SIGTERM or Ctrl-C.
+    #[command(after_long_help = config_help())]
+    Serve {
+        /// The configuration file (TOML); see the end of `serve --help` for its options.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// List the latest calls, newest first.
+    Calls {
+        /// How far back to look, like 90m, 24h or 7d.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_since)]
+        since: Duration,
+        /// The most calls to list.
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Show one call leg by leg.
+    Call {
+        /// The call's id, as `calls` lists it: 16 hexadecimal digits.
+        id: CallId,
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// List the endpoints and what became of their records.
+    Endpoints {
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Follow live calls until Ctrl-C: a table on a terminal, a line per interval elsewhere.
+    Watch {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make certificates for development on this machine.
+    DevCertificates {
+        /// Where to put them.
+        #[arg(long, value_name = "DIR")]
+        directory: PathBuf,
+        /// An endpoint to make a client certificate for; may be given more than once.
+        #[arg(long = "endpoint-name", value_name = "NAME")]
+        endpoint_names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Reading {
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Place {
+    /// The collector's configuration file, to find its store.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The store's directory.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+}
+
+/// Why a command failed. Each is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The config file is wrong: usage.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `serve` failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Certificates were not made.
+    #[error(transparent)]
+    DevCertificates(#[from] DevCertificatesError),
+    /// No such call.
+    #[error("no call {id} in the store: `roomtone-collector calls` lists what there is")]
+    NoCall {
+        /// What was asked for.
+        id: CallId,
+    },
+    /// Nobody takes the output.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CommandError {
+    /// 2 for wrong usage, 1 for the rest.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Serve(_)
+            | Self::Store(_)
+            | Self::DevCertificates(_)
+            | Self::NoCall { .. }
+            | Self::Output(_) => 1,
+        }
+    }
+
+    /// Whether the reader of our output went away, which is no failure of ours (`calls | head`).
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl Cli {
+    /// Does what was typed.
+    ///
+    /// # Errors
+    /// [`CommandError`], to be printed as one line.
+    pub fn run(self) -> Result<(), CommandError> {
+        match self.command {
+            Command::Serve { config } => {
+                let config = Config::load(&config)?;
+                telemetry::start(&config.log_level);
+                Ok(server::serve(&config)?)
+            }
+            Command::Calls { since, limit, reading } => calls(since, limit as usize, &reading),
+            Command::Call { id, reading } => call(id, &reading),
+            Command::Endpoints { reading } => endpoints(&reading),
+            Command::Watch { place } => watch(&place),
+            Command::DevCertificates { directory, endpoint_names } => {
+                make_certificates(&directory, &endpoint_names)
+            }
+        }
+    }
+}
+
+fn calls(since: Duration, limit: usize, reading: &Reading) -> Result<(), CommandError> {
+    let reader = reading.place.open()?;
+    let now_us = clock::wall_us();
+    let since_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    let views: Vec<CallView> = reader
+        .recent_calls(now_us.saturating_sub(since_us), limit)?
+        .iter()
+        .map(|facts| CallView::new(facts, now_us))
+        .collect();
+    let names = Names::new(&reader.endpoints()?);
+    if reading.json {
+        let calls =
+            views.iter().map(|view| json::Call::new(view, &names, Detail::Totals)).collect();
+        return print_json(&json::Calls { calls });
+    }
+    print(&table::calls(&views, &names))
+}
+
+fn call(id: CallId, reading: &Reading) -> Result<(), CommandError> {
+    let reader = reading.place.open()?;
+    let now_us = clock::wall_us();
+    let views: Vec<CallView> =
+        reader.call(id)?.iter().map(|facts| CallView::new(facts, now_us)).collect();
+    if views.is_empty() {
+        return Err(CommandError::NoCall { id });
+    }
+    let names = Names::new(&reader.endpoints()?);
+    if reading.json {
+        let calls =
+            views.iter().map(|view| json::Call::new(view, &names, Detail::Intervals)).collect();
+        return print_json(&json::Calls { calls });
+    }
+    let texts: Vec<String> = views.iter().map(|view| table::call(view, &names)).collect();
+    print(&texts.join("\n"))
+}
+
+fn endpoints(reading: &Reading) -> Result<(), CommandError> {
+    let endpoints = reading.place.open()?.endpoints()?;
+    if reading.json {
+        let endpoints = endpoints.iter().map(json::Endpoint::new).collect();
+        return print_json(&json::Endpoints { endpoints });
+    }
+    print(&table::endpoints(&endpoints))
+}
+
+/// How often live calls are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// The most live calls that are followed at once; the newest ones.
+const WATCH_CALLS_MAX: usize = 100;
+
+fn watch(place: &Place) -> Result<(), CommandError> {
+    let reader = place.open()?;
+    let is_terminal = io::stdout().is_terminal();
+    let mut watch = Watch::default();
+    loop {
+        let now_us = clock::wall_us();
+        let silent_us = u64::try_from(SILENT_AFTER.as_micros()).unwrap_or(u64::MAX);
+        let views: Vec<CallView> = reader
+            .recent_calls(now_us.saturating_sub(silent_us), WATCH_CALLS_MAX)?
+            .iter()
+            .map(|facts| CallView::new(facts, now_us))
+            // A call that has just closed is told to its last interval where lines are told.
+            .filter(|view| !is_terminal || view.state == CallState::Live)
+            .collect();
+        let names = Names::new(&reader.endpoints()?);
+        if is_terminal {
+            let time = text::short_time(now_us);
+            // Home and clear to the end (ECMA-48 CUP, ED): no flicker and no scrollback.
+            print(&format!(
+                "\x1b[H\x1b[Jlive calls at {time} UTC, Ctrl-C ends\n\n{}",
+                table::calls(&views, &names)
+            ))?;
+        } else {
+            for line in watch.handle_calls(&views, &names) {
+                print(&format!("{line}\n"))?;
+            }
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+fn make_certificates(directory: &Path, names: &[String]) -> Result<(), CommandError> {
+    let made = dev_certificates::make(directory, names)?;
+    let mut out = String::new();
+    for it in made {
+        let verb = if it.existed { "kept" } else { "made" };
+        let endpoint = it.endpoint.map(|id| format!("  endpoint {id}")).unwrap_or_default();
+        out += &format!("{verb} {}{endpoint}\n", it.path.display());
+    }
+    out += "for development only: anyone with ca.key can pose as an endpoint\n";
+    print(&out)
+}
+
+impl Place {
+    fn open(&self) -> Result<SqliteReader, CommandError> {
+        // Reading commands tell on stderr which files they leave out, and nothing else.
+        telemetry::start("warn");
+        let directory = match (&self.store, &self.config) {
+            (Some(store), _) => store.clone(),
+            (None, Some(config)) => Config::load(config)?.store,
+            (None, None) => unreachable!("clap requires one of the two"),
+        };
+        Ok(SqliteReader::open(&directory)?)
+    }
+}
+
+fn parse_since(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; use a time like 90m, 24h or 7d"))
+}
+
+fn config_help() -> String {
+    format!(
+        "Options of the configuration file (section.key = default):\n{}",
+        config::reference_text()
+    )
+}
+
+fn print(text: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+    text.push('\n');
+    print(&text)
+}

@@ -1,0 +1,430 @@
+//! The configuration file: TOML, every option in one table ([`REFERENCE`]), nothing known only to the code.
+//!
+//! Unknown keys are errors that name the nearest known one. Relative paths count from the file's own folder.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use crate::ingest::quic::Limits;
+use crate::text;
+
+/// One option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionReference {
+    /// `section.key`.
+    pub key: &'static str,
+    /// What it takes and its default.
+    pub kind: Kind,
+    /// The unit, empty where there is none.
+    pub unit: &'static str,
+    /// One line for a person.
+    pub help: &'static str,
+}
+
+/// What an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An IP address and port.
+    Address(&'static str),
+    /// A path.
+    Path(&'static str),
+    /// A whole number within bounds.
+    Number {
+        /// The default.
+        default: i64,
+        /// The smallest.
+        min: i64,
+        /// The largest.
+        max: i64,
+    },
+    /// One word of some.
+    Word {
+        /// The default.
+        default: &'static str,
+        /// What it may be.
+        words: &'static [&'static str],
+    },
+}
+
+/// Every option, in the order of the README.
+pub const REFERENCE: &[OptionReference] = &[
+    OptionReference {
+        key: "listen.address",
+        kind: Kind::Address("[::]:4433"),
+        unit: "",
+        help: "UDP address for agents (QUIC); port 0 lets the system choose",
+    },
+    OptionReference {
+        key: "tls.certificate",
+        kind: Kind::Path("certificates/collector.pem"),
+        unit: "PEM file",
+        help: "the collector's certificate chain, leaf first",
+    },
+    OptionReference {
+        key: "tls.key",
+        kind: Kind::Path("certificates/collector.key"),
+        unit: "PEM file",
+        help: "its private key",
+    },
+    OptionReference {
+        key: "tls.client_ca",
+        kind: Kind::Path("certificates/ca.pem"),
+        unit: "PEM file",
+        help: "the authorities whose client certificates are agents",
+    },
+    OptionReference {
+        key: "store.directory",
+        kind: Kind::Path("store"),
+        unit: "folder",
+        help: "where the day files are",
+    },
+    OptionReference {
+        key: "store.retention_days",
+        kind: Kind::Number { default: 30, min: 1, max: 3_650 },
+        unit: "days",
+        help: "day files older than this are unlinked",
+    },
+    OptionReference {
+        key: "limits.connections_max",
+        kind: Kind::Number { default: 10_000, min: 1, max: 1_000_000 },
+        unit: "connections",
+        help: "agents at once; more are told to come back later",
+    },
+    OptionReference {
+        key: "limits.handshakes_max",
+        kind: Kind::Number { default: 256, min: 2, max: 65_536 },
+        unit: "handshakes",
+        help: "TLS handshakes at once; from half of it (at most 64) on, addresses must prove themselves",
+    },
+    OptionReference {
+        key: "log.level",
+        kind: Kind::Word { default: "info", words: &["error", "warn", "info", "debug", "trace"] },
+        unit: "",
+        help: "what goes to stderr; names and addresses only from debug on",
+    },
+];
+
+/// What `serve` needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `listen.address`.
+    pub address: SocketAddr,
+    /// `tls.certificate`.
+    pub certificate: PathBuf,
+    /// `tls.key`.
+    pub key: PathBuf,
+    /// `tls.client_ca`.
+    pub client_ca: PathBuf,
+    /// `store.directory`.
+    pub store: PathBuf,
+    /// `store.retention_days`.
+    pub retention_days: u32,
+    /// `limits.*`.
+    pub limits: Limits,
+    /// `log.level`.
+    pub log_level: String,
+}
+
+/// What is wrong with a configuration. Each says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read. Check its path and rights.
+    #[error("cannot read the config {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is larger than any config.
+    #[error("{} has {found} bytes, a config has at most {max}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: u64,
+        /// The largest.
+        max: u64,
+    },
+    /// It is not TOML.
+    #[error("{} is not TOML: {reason}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("{}: unknown key `{key}`{}", path.display(), hint(nearest))]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key found.
+        key: String,
+        /// The known key most like it.
+        nearest: Option<&'static str>,
+    },
+    /// A value that the key does not take.
+    #[error("{}: `{key}` must be {expected}, found {found}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it takes.
+        expected: String,
+        /// What was there.
+        found: String,
+    },
+}
+
+/// A config is a page of text; anything larger is another file.
+const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+fn hint(nearest: &Option<&'static str>) -> String {
+    nearest.map(|key| format!(", did you mean `{key}`?")).unwrap_or_default()
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one line.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let found = fs::metadata(path).map_err(read)?.len();
+        if found > CONFIG_BYTES_MAX {
+            return Err(ConfigError::TooLarge {
+                path: path.to_owned(),
+                found,
+                max: CONFIG_BYTES_MAX,
+            });
+        }
+        Self::parse(&fs::read_to_string(path).map_err(read)?, path)
+    }
+
+    /// Reads the text of a file; `path` is where it came from.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one line.
+    pub fn parse(toml: &str, path: &Path) -> Result<Self, ConfigError> {
+        let table: Table = toml.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(0, |span| toml[..span.start].matches('\n').count() + 1);
+            let reason = error.message().lines().next().unwrap_or_default();
+            ConfigError::Syntax { path: path.to_owned(), reason: format!("line {line}: {reason}") }
+        })?;
+        check_keys(&table, path)?;
+        let values = Values { table: &table, path };
+        Ok(Self {
+            address: values.address("listen.address")?,
+            certificate: values.path("tls.certificate")?,
+            key: values.path("tls.key")?,
+            client_ca: values.path("tls.client_ca")?,
+            store: values.path("store.directory")?,
+            retention_days: values.number("store.retention_days")?,
+            limits: Limits {
+                connections_max: values.number("limits.connections_max")? as usize,
+                handshakes_max: values.number("limits.handshakes_max")? as usize,
+            },
+            log_level: values.word("log.level")?,
+        })
+    }
+}
+
+/// The reference as the README and `serve --help` show it, one option per line.
+#[must_use]
+pub fn reference_text() -> String {
+    let mut text = String::new();
+    for option in REFERENCE {
+        let (default, range) = match option.kind {
+            Kind::Address(default) => (default.to_owned(), "address:port".to_owned()),
+            Kind::Path(default) => (default.to_owned(), option.unit.to_owned()),
+            Kind::Number { default, min, max } => {
+                (default.to_string(), format!("{min}..={max} {}", option.unit))
+            }
+            Kind::Word { default, words } => (default.to_owned(), words.join("|")),
+        };
+        let _ = writeln!(text, "  {} = {default}  ({range})", option.key);
+        let _ = writeln!(text, "      {}", option.help);
+    }
+    text
+}
+
+fn check_keys(table: &Table, path: &Path) -> Result<(), ConfigError> {
+    for (section, value) in table {
+        let Some(keys) = value.as_table() else {
+            return Err(unknown(section.clone(), path));
+        };
+        if !REFERENCE.iter().any(|option| option.key.split('.').next() == Some(section)) {
+            return Err(unknown(section.clone(), path));
+        }
+        for key in keys.keys() {
+            let full = format!("{section}.{key}");
+            if !REFERENCE.iter().any(|option| option.key == full) {
+                return Err(unknown(full, path));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unknown(key: String, path: &Path) -> ConfigError {
+    // A section is measured against sections; a key against keys, with and without their section.
+    let mut candidates: Vec<(f64, &'static str)> = Vec::new();
+    for option in REFERENCE {
+        let (section, name) = option.key.split_once('.').unwrap_or((option.key, ""));
+        if key.contains('.') {
+            candidates.push((strsim::jaro_winkler(&key, option.key), option.key));
+        } else {
+            candidates.push((strsim::jaro_winkler(&key, section), section));
+            candidates.push((strsim::jaro_winkler(&key, name), option.key));
+        }
+    }
+    let nearest = candidates
+        .into_iter()
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, key)| key);
+    // Keys come from a file that may hold anything.
+    let key = text::escape(&key).chars().take(80).collect();
+    ConfigError::UnknownKey { path: path.to_owned(), key, nearest }
+}
+
+struct Values<'a> {
+    table: &'a Table,
+    path: &'a Path,
+}
+
+impl Values<'_> {
+    fn option(&self, key: &'static str) -> (Kind, Option<&Value>) {
+        let kind = REFERENCE
+            .iter()
+            .find(|option| option.key == key)
+            .map(|option| option.kind)
+            .expect("`every_option_has_its_place` reads each key of the table");
+        let value = key
+            .split_once('.')
+            .and_then(|(section, name)| self.table.get(section)?.as_table()?.get(name));
+        (kind, value)
+    }
+
+    fn wrong(&self, key: &'static str, expected: String, found: &Value) -> ConfigError {
+        let found = text::escape(&found.to_string()).chars().take(80).collect();
+        ConfigError::Value { path: self.path.to_owned(), key, expected, found }
+    }
+
+    fn address(&self, key: &'static str) -> Result<SocketAddr, ConfigError> {
+        let (Kind::Address(default), value) = self.option(key) else { unreachable!("{key}") };
+        let default = Value::from(default);
+        let value = value.unwrap_or(&default);
+        value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            let expected = "an address and port like \"[::]:4433\" or \"0.0.0.0:4433\"";
+            self.wrong(key, expected.to_owned(), value)
+        })
+    }
+
+    fn path(&self, key: &'static str) -> Result<PathBuf, ConfigError> {
+        let (Kind::Path(default), value) = self.option(key) else { unreachable!("{key}") };
+        let default = Value::from(default);
+        let value = value.unwrap_or(&default);
+        match value.as_str() {
+            Some(text) if !text.is_empty() => {
+                Ok(self.path.parent().unwrap_or(Path::new("")).join(text))
+            }
+            Some(_) | None => Err(self.wrong(key, "a path".to_owned(), value)),
+        }
+    }
+
+    fn number(&self, key: &'static str) -> Result<u32, ConfigError> {
+        let (Kind::Number { default, min, max }, value) = self.option(key) else {
+            unreachable!("{key}")
+        };
+        let default = Value::from(default);
+        let value = value.unwrap_or(&default);
+        value
+            .as_integer()
+            .filter(|number| (min..=max).contains(number))
+            .and_then(|number| u32::try_from(number).ok())
+            .ok_or_else(|| self.wrong(key, format!("a whole number in {min}..={max}"), value))
+    }
+
+    fn word(&self, key: &'static str) -> Result<String, ConfigError> {
+        let (Kind::Word { default, words }, value) = self.option(key) else {
+            unreachable!("{key}")
+        };
+        let default = Value::from(default);
+        let value = value.unwrap_or(&default);
+        value
+            .as_str()
+            .filter(|word| words.contains(word))
+            .map(str::to_owned)
+            .ok_or_else(|| self.wrong(key, format!("one of {}", words.join(", ")), value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/etc/roomtone/collector.toml"))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_option_has_its_place_and_a_default() {
+        let config = parse("").unwrap();
+        assert_eq!(config.address, "[::]:4433".parse().unwrap());
+        assert_eq!(config.store, Path::new("/etc/roomtone/store"));
+        assert_eq!((config.retention_days, config.log_level.as_str()), (30, "info"));
+        for option in REFERENCE {
+            assert!(reference_text().contains(option.key), "{}", option.key);
+        }
+    }
+
+    #[test]
+    fn paths_count_from_the_configs_folder() {
+        let config = parse("[store]\ndirectory = \"../var\"\n[tls]\nkey = \"/run/key\"").unwrap();
+        assert_eq!(config.store, Path::new("/etc/roomtone/../var"));
+        assert_eq!(config.key, Path::new("/run/key"));
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        for (text, key, nearest) in [
+            ("[store]\nretention = 3", "store.retention", "store.retention_days"),
+            ("[listen]\nadress = \"x\"", "listen.adress", "listen.address"),
+            ("[stores]\ndirectory = \"x\"", "stores", "store"),
+            ("retention_days = 3", "retention_days", "store.retention_days"),
+        ] {
+            let error = parse(text).unwrap_err();
+            let expected = format!("unknown key `{key}`, did you mean `{nearest}`?");
+            assert!(error.ends_with(&expected), "{error}");
+        }
+        let error = parse("[store]\n\"\\u001b[31m\" = 1").unwrap_err();
+        assert!(!error.contains('\u{1b}'), "{error:?}");
+    }
+
+    #[test]
+    fn wrong_values_say_what_is_expected() {
+        for (text, expected) in [
+            ("[store]\nretention_days = 0", "must be a whole number in 1..=3650, found 0"),
+            (
+                "[store]\nretention_days = \"30\"",
+                "must be a whole number in 1..=3650, found \"30\"",
+            ),
+            ("[listen]\naddress = 4433", "like \"[::]:4433\" or \"0.0.0.0:4433\", found 4433"),
+            ("[log]\nlevel = \"loud\"", "must be one of error, warn, info, debug, trace"),
+            ("[tls]\nkey = \"\"", "`tls.key` must be a path"),
+            ("\n[store", "is not TOML: line 2: "),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+}

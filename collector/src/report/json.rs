@@ -1,0 +1,374 @@
+//! The JSON of the reading commands: camelCase, times in RFC 3339 UTC, the same leg and stream fields as
+//! `roomtone-agent analyze --json`. Nothing here is a wire type, so either may change alone.
+
+use roomtone_protocol::call::{CallCloseReason, CallPurpose};
+use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
+use roomtone_protocol::ratio::Ratio;
+use serde::Serialize;
+
+use super::{
+    Names, cause, clock_rate_source, direction, episode_state, media, ms, side, state, transport,
+};
+use crate::call::view::{
+    CallState, CallView, DirectionView, IntervalView, LegView, RttView, Source, StreamView,
+};
+use crate::store::{EndpointFacts, LinkTransport};
+use crate::text::rfc3339;
+
+/// `calls --json` and `call ID --json`: the second with time lines.
+#[derive(Debug, Serialize)]
+pub struct Calls {
+    /// The calls, newest first.
+    pub calls: Vec<Call>,
+}
+
+/// One call.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Call {
+    id: String,
+    endpoint: CallEndpoint,
+    purpose: Option<&'static str>,
+    rehearsal: bool,
+    state: &'static str,
+    start: Option<String>,
+    end: Option<String>,
+    close_reason: Option<&'static str>,
+    legs: Vec<Leg>,
+    devices: Vec<Device>,
+    episodes: Vec<Episode>,
+}
+
+#[derive(Debug, Serialize)]
+struct CallEndpoint {
+    id: String,
+    name: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Leg {
+    leg: u16,
+    local: Option<String>,
+    remote: Option<String>,
+    transport: Option<&'static str>,
+    start: Option<String>,
+    end: Option<String>,
+    source: &'static str,
+    tap_dropped: u64,
+    rtt: Rtt,
+    streams: Vec<Stream>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intervals: Option<Vec<Interval>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rtt {
+    count: u64,
+    min_ms: Option<f64>,
+    mean_ms: Option<f64>,
+    max_ms: Option<f64>,
+    last_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stream {
+    ssrc: u32,
+    direction: &'static str,
+    media: &'static str,
+    payload_types: Vec<u8>,
+    clock_rate_hz: Option<u32>,
+    clock_rate_source: Option<&'static str>,
+    packets_received: u64,
+    packets_expected: u64,
+    packets_lost: u64,
+    packets_duplicate: u64,
+    packets_reordered: u64,
+    sequence_restarts: u64,
+    jitter_ms: Jitter,
+    loss_ratio: Option<f64>,
+    start: Option<String>,
+    end: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Jitter {
+    mean: Option<f64>,
+    max: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Interval {
+    number: u32,
+    start: Option<String>,
+    duration_ms: u32,
+    rtt: Rtt,
+    rtt_unanswered: u32,
+    tap_dropped: u32,
+    ingress: Direction,
+    egress: Direction,
+    marks: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Direction {
+    packets_received: u64,
+    packets_lost: i64,
+    jitter_ms: Jitter,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Device {
+    device: String,
+    side: &'static str,
+    not_functioning: PartOfWhole,
+    muted: PartOfWhole,
+    episodes: u32,
+    detector: u16,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PartOfWhole {
+    part_us: u64,
+    whole_us: u64,
+    ratio: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Episode {
+    id: String,
+    device: String,
+    side: &'static str,
+    cause: &'static str,
+    onset: Option<String>,
+    bad_us: u64,
+    state: &'static str,
+}
+
+/// `endpoints --json`.
+#[derive(Debug, Serialize)]
+pub struct Endpoints {
+    /// All endpoints, by id.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One endpoint.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    id: String,
+    name: String,
+    agent_version: String,
+    connected: bool,
+    transport: Option<&'static str>,
+    remote: Option<String>,
+    first_seen: Option<String>,
+    last_seen: Option<String>,
+    calls: u64,
+    records: u64,
+    records_duplicate: u64,
+    records_unknown: u64,
+    records_refused: u64,
+    records_reported_lost: u64,
+    records_missing: u64,
+}
+
+/// How much of a leg to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Totals.
+    Totals,
+    /// Totals and the time line.
+    Intervals,
+}
+
+impl Call {
+    /// The JSON of a view.
+    #[must_use]
+    pub fn new(view: &CallView, names: &Names, detail: Detail) -> Self {
+        Self {
+            id: view.call.to_string(),
+            endpoint: CallEndpoint { id: view.endpoint.to_string(), name: names.of(view.endpoint) },
+            purpose: view.purpose.map(|purpose| match purpose {
+                CallPurpose::Meeting => "meeting",
+                CallPurpose::Rehearsal => "rehearsal",
+            }),
+            rehearsal: view.is_rehearsal(),
+            state: state(view.state),
+            start: rfc3339(view.start_us),
+            end: view.end_us.and_then(rfc3339),
+            close_reason: match view.state {
+                CallState::Closed(CallCloseReason::Idle) => Some("idle"),
+                CallState::Closed(CallCloseReason::AgentStopped) => Some("agentStopped"),
+                CallState::Live | CallState::Silent => None,
+            },
+            legs: view.legs.iter().map(|leg| Leg::new(leg, detail)).collect(),
+            devices: view.devices.iter().map(Device::new).collect(),
+            episodes: view.episodes.iter().map(Episode::new).collect(),
+        }
+    }
+}
+
+impl Leg {
+    fn new(view: &LegView, detail: Detail) -> Self {
+        Self {
+            leg: view.leg,
+            local: view.opened.map(|it| it.local.to_string()),
+            remote: view.opened.map(|it| it.remote.to_string()),
+            transport: view.opened.map(|it| transport(it.transport)),
+            start: view.start_us.and_then(rfc3339),
+            end: view.end_us.and_then(rfc3339),
+            source: match view.source {
+                Source::Summary => "summary",
+                Source::Intervals => "intervals",
+            },
+            tap_dropped: view.tap_dropped,
+            rtt: Rtt::new(&view.rtt),
+            streams: view.streams.iter().map(Stream::new).collect(),
+            intervals: match detail {
+                Detail::Totals => None,
+                Detail::Intervals => Some(view.intervals.iter().map(Interval::new).collect()),
+            },
+        }
+    }
+}
+
+impl Rtt {
+    fn new(view: &RttView) -> Self {
+        let measured = |dms: u32| (view.count > 0).then(|| ms(dms));
+        Self {
+            count: view.count,
+            min_ms: measured(view.min_dms),
+            mean_ms: measured(view.mean_dms),
+            max_ms: measured(view.max_dms),
+            last_ms: view.last_dms.and_then(measured),
+        }
+    }
+}
+
+impl Stream {
+    fn new(view: &StreamView) -> Self {
+        Self {
+            ssrc: u32::from_le_bytes(view.key.ssrc),
+            direction: direction(view.key.direction),
+            media: media(view.key.media),
+            payload_types: view.payload_types.clone(),
+            clock_rate_hz: view.clock_rate_hz,
+            clock_rate_source: view.clock_rate_source.map(clock_rate_source),
+            packets_received: view.received,
+            packets_expected: view.expected,
+            packets_lost: view.lost,
+            packets_duplicate: view.duplicate,
+            packets_reordered: view.reordered,
+            sequence_restarts: view.sequence_restarts,
+            jitter_ms: Jitter {
+                mean: view.jitter_mean_dms.map(ms),
+                max: view.jitter_max_dms.map(ms),
+                last: view.jitter_last_dms.map(ms),
+            },
+            loss_ratio: super::ratio(view.lost, view.expected),
+            start: view.span_us.and_then(|(first, _)| rfc3339(first)),
+            end: view.span_us.and_then(|(_, last)| rfc3339(last)),
+        }
+    }
+}
+
+impl Interval {
+    fn new(view: &IntervalView) -> Self {
+        Self {
+            number: view.number,
+            start: rfc3339(view.started_ms.saturating_mul(1_000)),
+            duration_ms: view.duration_ms,
+            rtt: Rtt::new(&view.rtt),
+            rtt_unanswered: view.rtt_unanswered,
+            tap_dropped: view.tap_dropped,
+            ingress: Direction::new(&view.ingress),
+            egress: Direction::new(&view.egress),
+            marks: view.marks(),
+        }
+    }
+}
+
+impl Direction {
+    fn new(view: &DirectionView) -> Self {
+        let measured = |dms: u32| (view.received > 0).then(|| ms(dms));
+        Self {
+            packets_received: view.received,
+            packets_lost: view.lost,
+            jitter_ms: Jitter {
+                mean: measured(view.jitter_mean_dms),
+                max: measured(view.jitter_max_dms),
+                last: None,
+            },
+        }
+    }
+}
+
+impl Device {
+    fn new(summary: &DeviceSummary) -> Self {
+        Self {
+            device: summary.device.as_str().to_owned(),
+            side: side(summary.side),
+            not_functioning: PartOfWhole::new(summary.not_functioning),
+            muted: PartOfWhole::new(summary.muted),
+            episodes: summary.episodes,
+            detector: summary.detector,
+        }
+    }
+}
+
+impl PartOfWhole {
+    fn new(ratio: Ratio) -> Self {
+        let (part_us, whole_us) = (ratio.part_us(), ratio.whole_us());
+        Self { part_us, whole_us, ratio: super::ratio(part_us, whole_us) }
+    }
+}
+
+impl Episode {
+    fn new(episode: &DeviceEpisode) -> Self {
+        Self {
+            id: format!("{:016x}", episode.episode),
+            device: episode.device.as_str().to_owned(),
+            side: side(episode.side),
+            cause: cause(episode.cause),
+            onset: rfc3339(episode.onset.wall_us),
+            bad_us: episode.bad_us,
+            state: episode_state(episode.state),
+        }
+    }
+}
+
+impl Endpoint {
+    /// The JSON of an endpoint.
+    #[must_use]
+    pub fn new(facts: &EndpointFacts) -> Self {
+        Self {
+            id: facts.endpoint.to_string(),
+            name: facts.name.clone(),
+            agent_version: facts.agent_version.clone(),
+            connected: facts.connected,
+            transport: facts.link.map(|(transport, _)| match transport {
+                LinkTransport::Quic => "quic",
+            }),
+            remote: facts.link.map(|(_, remote)| remote.to_string()),
+            first_seen: rfc3339(facts.first_seen_us),
+            last_seen: rfc3339(facts.last_seen_us),
+            calls: facts.calls,
+            records: facts.counts.stored,
+            records_duplicate: facts.counts.duplicate,
+            records_unknown: facts.counts.unknown,
+            records_refused: facts.counts.refused,
+            records_reported_lost: facts.counts.reported_lost,
+            records_missing: facts.counts.missing,
+        }
+    }
+}
