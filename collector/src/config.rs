@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::{Table, Value};
 
@@ -99,6 +100,12 @@ pub const REFERENCE: &[OptionReference] = &[
         kind: Kind::Number { default: 256, min: 2, max: 65_536 },
         unit: "handshakes",
         help: "TLS handshakes at once; from half of it (at most 64) on, addresses must prove themselves",
+    },
+    OptionReference {
+        key: "limits.hello_seconds",
+        kind: Kind::Number { default: 10, min: 1, max: 300 },
+        unit: "s",
+        help: "how long an agent may take from the handshake to its hello",
     },
     OptionReference {
         key: "log.level",
@@ -229,6 +236,7 @@ impl Config {
             limits: Limits {
                 connections_max: values.number("limits.connections_max")? as usize,
                 handshakes_max: values.number("limits.handshakes_max")? as usize,
+                hello_wait: Duration::from_secs(values.number("limits.hello_seconds")?.into()),
             },
             log_level: values.word("log.level")?,
         })

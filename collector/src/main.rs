@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use roomtone_collector::cli::Cli;
 use roomtone_collector::text;
 
@@ -11,10 +12,15 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         // Help and version are results, not errors.
         Err(answer) if !answer.use_stderr() => answer.exit(),
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return fail("no command given; try --help", 2);
+        }
         Err(error) => {
             let text = error.render().to_string();
-            let line = text.lines().next().unwrap_or_default();
-            let line = line.strip_prefix("error: ").unwrap_or(line);
+            let said: Vec<&str> =
+                text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+            let said = said.join(" ");
+            let line = said.strip_prefix("error: ").unwrap_or(&said);
             return fail(&format!("{line}; try --help"), 2);
         }
     };

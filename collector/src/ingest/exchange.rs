@@ -10,7 +10,7 @@
 //! Bytes that are no frames end the connection: nothing behind them can be trusted.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::control::Control;
@@ -23,8 +23,6 @@ use roomtone_protocol::message::{Message, kind};
 
 use crate::store::{Content, Incoming, OpaqueReason, OpaqueRecord};
 
-/// How long a peer may take from the handshake to a whole Hello.
-pub const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// The most records of one batch: with frames of one interval, what an agent spools in ten minutes of one leg.
 pub const BATCH_RECORDS_MAX: usize = 64;
 /// The most batches of one connection that wait for their commit: enough to keep the disk busy through a round trip.
@@ -137,12 +135,12 @@ pub enum Step {
 }
 
 impl Exchange {
-    /// A connection whose certificate names `endpoint`, accepted at `now`.
+    /// A connection whose certificate names `endpoint`, and whose Hello must be whole by `hello_until`.
     #[must_use]
-    pub fn new(endpoint: EndpointId, now: Instant) -> Self {
+    pub fn new(endpoint: EndpointId, hello_until: Instant) -> Self {
         Self {
             endpoint,
-            state: State::AwaitHello { until: now + HELLO_WAIT },
+            state: State::AwaitHello { until: hello_until },
             buffer: Vec::new(),
             submitted: 0,
             transmit: Transmit::default(),
@@ -152,8 +150,8 @@ impl Exchange {
 
     /// A connection that is told at once that there is no room.
     #[must_use]
-    pub fn refusing_busy(endpoint: EndpointId, now: Instant) -> Self {
-        let mut exchange = Self::new(endpoint, now);
+    pub fn refusing_busy(endpoint: EndpointId, hello_until: Instant) -> Self {
+        let mut exchange = Self::new(endpoint, hello_until);
         exchange.refuse(RefuseReason::Busy, "the collector has no room now, come back later");
         exchange
     }

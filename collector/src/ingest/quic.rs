@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at};
 
 use super::certificate::{self, Identity};
-use super::exchange::{CloseReason, Exchange, Greeting, HELLO_WAIT, Step};
+use super::exchange::{CloseReason, Exchange, Greeting, Step};
 use super::writer::{Answer, WriterQueue};
 use crate::store::{Attach, LinkTransport, Operation};
 
@@ -51,6 +51,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Handshakes at once. More are refused unheard.
     pub handshakes_max: usize,
+    /// How long a peer may take from the handshake to a whole Hello.
+    pub hello_wait: Duration,
 }
 
 /// Why the listener does not start.
@@ -181,7 +183,7 @@ impl QuicListener {
 
     /// Decides, before any cryptography, what becomes of an attempt.
     fn admit(&self, incoming: Incoming, tasks: &mut JoinSet<()>, shutdown: &watch::Receiver<bool>) {
-        let Limits { connections_max, handshakes_max } = self.shared.limits;
+        let Limits { connections_max, handshakes_max, .. } = self.shared.limits;
         // A tenth more than the limit are heard far enough to be told `Busy`.
         if tasks.len() > connections_max + connections_max / 10 {
             incoming.refuse();
@@ -252,15 +254,15 @@ async fn attempt(
             return;
         }
     };
-    let accepted = Instant::now();
+    let hello_until = Instant::now() + shared.limits.hello_wait;
     let exchange = if is_busy {
-        Exchange::refusing_busy(identity.endpoint, accepted)
+        Exchange::refusing_busy(identity.endpoint, hello_until)
     } else {
-        Exchange::new(identity.endpoint, accepted)
+        Exchange::new(identity.endpoint, hello_until)
     };
     // The newer connection is the live one: the older may be a path that died.
     let link = (!is_busy).then(|| shared.register(&identity, &connection));
-    let stream = timeout_at((accepted + HELLO_WAIT).into(), connection.accept_bi());
+    let stream = timeout_at(hello_until.into(), connection.accept_bi());
     let reason = match stream.await {
         Ok(Ok((sender, receiver))) => {
             let mut task = Link {

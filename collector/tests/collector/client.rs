@@ -1,0 +1,248 @@
+//! A small agent and a collector in this process, over real QUIC on the loopback interface.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use roomtone_collector::dev_certificates;
+use roomtone_collector::ingest::exchange::CloseReason;
+use roomtone_collector::ingest::quic::{Limits, QuicListener};
+use roomtone_collector::ingest::{tls, writer};
+use roomtone_collector::store::Store;
+use roomtone_protocol::ack::Ack;
+use roomtone_protocol::error::DecodeError;
+use roomtone_protocol::frame;
+use roomtone_protocol::hello::{Hello, HelloReply};
+use roomtone_protocol::id::{EndpointId, Sequence};
+use roomtone_protocol::limits::FRAME_BYTES_MAX;
+use roomtone_protocol::message::Message;
+use roomtone_protocol::record::Record;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
+
+use crate::fixture::*;
+
+/// Far beyond what anything takes; a test that meets it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} never came"))
+}
+
+/// An authority, a collector and some endpoints.
+pub struct Pki {
+    pub directory: tempfile::TempDir,
+    pub endpoints: Vec<EndpointId>,
+}
+
+impl Pki {
+    pub fn new(names: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = dev_certificates::make(directory.path(), &names).unwrap();
+        Self { endpoints: made.iter().filter_map(|it| it.endpoint).collect(), directory }
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A client's TLS with the certificate of `identity`, signed by `signer`'s authority; it trusts this one.
+    pub fn client(&self, identity: Option<(&Self, &str)>, alpn: &[u8]) -> quinn::ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.file("ca.pem")).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            Some((signer, name)) => builder
+                .with_client_auth_cert(
+                    vec![
+                        CertificateDer::from_pem_file(signer.file(&format!("{name}.pem"))).unwrap(),
+                    ],
+                    PrivateKeyDer::from_pem_file(signer.file(&format!("{name}.key"))).unwrap(),
+                )
+                .unwrap(),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![alpn.to_vec()];
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()))
+    }
+}
+
+/// A collector in this process.
+pub struct Collector {
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
+    writer: std::thread::JoinHandle<()>,
+}
+
+pub const LIMITS: Limits =
+    Limits { connections_max: 100, handshakes_max: 64, hello_wait: Duration::from_secs(20) };
+
+impl Collector {
+    pub fn start(pki: &Pki, store: impl Store + 'static, limits: Limits) -> Self {
+        let tls = tls::server_config(
+            &pki.file("collector.pem"),
+            &pki.file("collector.key"),
+            &pki.file("ca.pem"),
+        )
+        .unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let (queue, writer) = writer::spawn(Box::new(store), || NOW_US, runtime).unwrap();
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let listener = QuicListener::bind(loopback, tls, limits, queue, || NOW_US).unwrap();
+        let (stop, shutdown) = watch::channel(false);
+        let address = listener.local_address();
+        let serving = tokio::spawn(listener.run(shutdown));
+        Self { address, stop, serving, writer }
+    }
+
+    pub async fn stop(self) {
+        self.stop.send(true).unwrap();
+        patiently("the listener's end", self.serving).await.unwrap();
+        patiently("the writer's end", tokio::task::spawn_blocking(|| self.writer.join()))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
+
+pub async fn connect(
+    address: SocketAddr,
+    config: quinn::ClientConfig,
+) -> Result<Connection, ConnectionError> {
+    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let connecting = endpoint.connect_with(config, address, "localhost").unwrap();
+    patiently("the handshake", connecting).await
+}
+
+/// An agent's connection.
+pub struct Client {
+    pub connection: Connection,
+    pub send: SendStream,
+    recv: RecvStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr, pki: &Pki, name: &str) -> Self {
+        let config = pki.client(Some((pki, name)), tls::ALPN);
+        let connection = connect(address, config).await.unwrap();
+        let (send, recv) = connection.open_bi().await.unwrap();
+        Self { connection, send, recv, buffer: Vec::new() }
+    }
+
+    /// Connects and says Hello; returns the watermark.
+    pub async fn welcome(address: SocketAddr, pki: &Pki, index: usize, name: &str) -> (Self, u32) {
+        let mut client = Self::connect(address, pki, name).await;
+        client.hello(pki.endpoints[index]).await;
+        match client.next().await {
+            Some(Message::HelloReply(HelloReply::Welcome { next, .. })) => (client, next.0),
+            other => panic!("a welcome, found {other:?}"),
+        }
+    }
+
+    pub async fn hello(&mut self, endpoint: EndpointId) {
+        self.bytes(&hello(endpoint)).await;
+    }
+
+    pub async fn bytes(&mut self, bytes: &[u8]) {
+        // A peer that closed meanwhile is seen by whoever reads next.
+        let _ = patiently("room to send", self.send.write_all(bytes)).await;
+    }
+
+    pub async fn record(&mut self, sequence: u32, record: Record) {
+        self.bytes(&record_frame(sequence, record)).await;
+    }
+
+    /// The next message, `None` where the connection or the stream ended.
+    pub async fn next(&mut self) -> Option<Message> {
+        loop {
+            match frame::decode(&self.buffer) {
+                Ok((frame, length)) => {
+                    self.buffer.drain(..length);
+                    return frame.message;
+                }
+                Err(DecodeError::Incomplete { .. }) => {}
+                Err(error) => panic!("the collector sent {error}"),
+            }
+            let chunk = patiently("a message", self.recv.read_chunk(4_096, true)).await;
+            self.buffer.extend_from_slice(&chunk.ok()??.bytes);
+        }
+    }
+
+    /// Waits until everything below `next` is acked.
+    pub async fn acked(&mut self, next: u32) {
+        loop {
+            match self.next().await {
+                Some(Message::Ack(Ack { epoch: EPOCH, next: Sequence(acked) })) => {
+                    assert!(acked <= next, "acked {acked} of {next}");
+                    if acked == next {
+                        return;
+                    }
+                }
+                other => panic!("an ack, found {other:?}"),
+            }
+        }
+    }
+
+    /// The code that the collector closed with.
+    pub async fn closed(&self) -> CloseReason {
+        close_reason(&self.connection).await
+    }
+}
+
+pub async fn close_reason(connection: &Connection) -> CloseReason {
+    let error = patiently("the close", connection.closed()).await;
+    let ConnectionError::ApplicationClosed(close) = &error else {
+        panic!("an application close, found {error:?}");
+    };
+    [
+        CloseReason::Done,
+        CloseReason::BadFrame,
+        CloseReason::UnexpectedFrame,
+        CloseReason::HelloTimeout,
+        CloseReason::Refused,
+        CloseReason::Replaced,
+        CloseReason::StoreUnavailable,
+        CloseReason::GoingAway,
+        CloseReason::NotReading,
+        CloseReason::NoEndpoint,
+    ]
+    .into_iter()
+    .find(|reason| VarInt::from_u32(*reason as u32) == close.error_code)
+    .unwrap()
+}
+
+pub fn hello(endpoint: EndpointId) -> Vec<u8> {
+    let hello = Hello {
+        endpoint,
+        wire_min: 1,
+        wire_max: 1,
+        agent_version: "0.1.0".try_into().unwrap(),
+        epoch: EPOCH,
+        oldest: Sequence(0),
+        now: stamp(0),
+    };
+    let mut buffer = [0; FRAME_BYTES_MAX];
+    let length = frame::encode_link(&Message::Hello(hello), &mut buffer).unwrap();
+    buffer[..length].to_vec()
+}
+
+pub fn record_frame(sequence: u32, record: Record) -> Vec<u8> {
+    let mut buffer = [0; FRAME_BYTES_MAX];
+    let length = frame::encode_record(id(EPOCH, sequence), record, &mut buffer).unwrap();
+    buffer[..length].to_vec()
+}
+
+pub fn open_store(directory: &Path) -> roomtone_collector::store::sqlite::SqliteStore {
+    roomtone_collector::store::sqlite::SqliteStore::open(directory, 30, NOW_US).unwrap()
+}
