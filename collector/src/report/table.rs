@@ -16,7 +16,7 @@ use crate::text::{fit, rfc3339, short_time};
 pub const COLUMNS: usize = 100;
 
 /// The room of an endpoint's name.
-const NAME_COLUMNS: usize = 20;
+const NAME_COLUMNS: usize = 17;
 /// The room of a device's name.
 const DEVICE_COLUMNS: usize = 34;
 /// The most intervals of a leg that a table shows; JSON has them all.
@@ -28,17 +28,20 @@ pub fn calls(views: &[CallView], names: &Names) -> String {
     if views.is_empty() {
         return "no calls\n".to_owned();
     }
-    let mut table = plain(&[
-        "CALL",
-        "ENDPOINT",
-        "STARTED (UTC)",
-        "LASTED",
-        "STATE",
-        "LOSS IN",
-        "OUT",
-        "JITTER IN",
-        "RTT",
-    ]);
+    let mut table = plain(
+        &[
+            "CALL",
+            "ENDPOINT",
+            "STARTED (UTC)",
+            "LASTED",
+            "STATE",
+            "LOSS IN",
+            "OUT",
+            "JITTER",
+            "RTT",
+        ],
+        NARROW,
+    );
     right(&mut table, &[3, 5, 6, 7, 8]);
     for view in views {
         let (expected_in, lost_in, jitter_in) = view.audio(Direction::Ingress);
@@ -55,7 +58,8 @@ pub fn calls(views: &[CallView], names: &Names) -> String {
             view.rtt_mean_dms().map_or("-".to_owned(), millis),
         ]);
     }
-    text(&table) + "loss of audio packets; jitter and mean round trip in ms; * = rehearsal\n"
+    text(&table)
+        + "loss of audio in and out; mean jitter in, mean round trip in ms; * = rehearsal\n"
 }
 
 /// `call ID`.
@@ -80,7 +84,7 @@ pub fn call(view: &CallView, names: &Names) -> String {
     if !view.devices.is_empty() {
         out.push('\n');
         let mut table =
-            plain(&["DEVICE", "SIDE", "NOT FUNCTIONING", "OF CALL", "MUTED", "EPISODES"]);
+            plain(&["DEVICE", "SIDE", "NOT FUNCTIONING", "OF CALL", "MUTED", "EPISODES"], WIDE);
         right(&mut table, &[2, 3, 4, 5]);
         for device in &view.devices {
             let bad = device.not_functioning;
@@ -97,7 +101,8 @@ pub fn call(view: &CallView, names: &Names) -> String {
     }
     if !view.episodes.is_empty() {
         out.push('\n');
-        let mut table = plain(&["EPISODE", "SIDE", "CAUSE", "SINCE (UTC)", "BAD TIME", "STATE"]);
+        let mut table =
+            plain(&["EPISODE", "SIDE", "CAUSE", "SINCE (UTC)", "BAD TIME", "STATE"], WIDE);
         right(&mut table, &[4]);
         for episode in &view.episodes {
             table.add_row([
@@ -121,18 +126,17 @@ pub fn endpoints(endpoints: &[EndpointFacts]) -> String {
         return "no endpoints\n".to_owned();
     }
     let mut table =
-        plain(&["ENDPOINT", "NAME", "AGENT", "LAST SEEN", "", "CALLS", "RECORDS", "LOST"]);
-    right(&mut table, &[5, 6, 7]);
+        plain(&["ENDPOINT", "NAME", "LAST SEEN", "", "CALLS", "RECORDS", "LOST"], NARROW);
+    right(&mut table, &[4, 5, 6]);
     for it in endpoints {
         table.add_row([
             it.endpoint.to_string(),
-            fit(&it.name, NAME_COLUMNS - 7),
-            fit(&it.agent_version, 8),
+            fit(&it.name, NAME_COLUMNS),
             short_time(it.last_seen_us),
             if it.connected { "up" } else { "-" }.to_owned(),
             compact(it.calls),
             compact(it.counts.stored),
-            format!("{}+{}", compact(it.counts.reported_lost), compact(it.counts.missing)),
+            format!("{}+{}", short(it.counts.reported_lost), short(it.counts.missing)),
         ]);
     }
     text(&table) + "lost = reported by the endpoint + unexplained; details with --json\n"
@@ -155,17 +159,10 @@ fn leg_text(leg: &LegView) -> String {
         let dropped = compact(leg.tap_dropped);
         let _ = writeln!(out, "  tap      lost {dropped} packets itself: loss below may be ours");
     }
-    let mut table = plain(&[
-        "  SSRC",
-        "DIRECTION",
-        "MEDIA",
-        "RECEIVED",
-        "EXPECTED",
-        "LOST",
-        "LOSS",
-        "JITTER",
-        "MAX",
-    ]);
+    let mut table = plain(
+        &["  SSRC", "DIRECTION", "MEDIA", "RECEIVED", "EXPECTED", "LOST", "LOSS", "JITTER", "MAX"],
+        WIDE,
+    );
     right(&mut table, &[3, 4, 5, 6, 7, 8]);
     for stream in &leg.streams {
         table.add_row(stream_row(stream));
@@ -174,9 +171,10 @@ fn leg_text(leg: &LegView) -> String {
     if leg.intervals.is_empty() {
         return out;
     }
-    let mut table = plain(&[
-        "  FROM", "FOR", "IN", "LOST", "JITTER", "MAX", "OUT", "LOST", "JITTER", "RTT", "MARKS",
-    ]);
+    let mut table = plain(
+        &["  FROM", "FOR", "IN", "LOST", "JITTER", "MAX", "OUT", "LOST", "JITTER", "RTT", "MARKS"],
+        NARROW,
+    );
     right(&mut table, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
     let hidden = leg.intervals.len().saturating_sub(INTERVALS_MAX);
     for interval in leg.intervals.iter().skip(hidden) {
@@ -277,7 +275,7 @@ fn millis(dms: u32) -> String {
 
 fn percent(part: u64, whole: u64) -> String {
     super::ratio(part, whole).map_or("-".to_owned(), |ratio| {
-        if ratio < 10.0 { format!("{:.2} %", ratio * 100.0) } else { "> 999 %".to_owned() }
+        if ratio <= 9.99 { format!("{:.2}%", ratio * 100.0) } else { "> 999%".to_owned() }
     })
 }
 
@@ -291,14 +289,28 @@ fn compact(count: u64) -> String {
     }
 }
 
-fn plain(header: &[&str]) -> Table {
+/// A count in at most four columns.
+fn short(count: u64) -> String {
+    match count {
+        0..10_000 => count.to_string(),
+        10_000..1_000_000 => format!("{}k", count / 1_000),
+        1_000_000..1_000_000_000 => format!("{}M", count / 1_000_000),
+        _ => ">1G".to_owned(),
+    }
+}
+
+/// Spaces between the columns of a table that needs the room, and of one that does not.
+const NARROW: u16 = 1;
+const WIDE: u16 = 2;
+
+fn plain(header: &[&str], gap: u16) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(header.iter().copied());
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, gap));
     }
     table
 }
@@ -318,4 +330,151 @@ fn text(table: &Table) -> String {
         out.push('\n');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use roomtone_protocol::call::CallPurpose;
+    use roomtone_protocol::device::{
+        DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState,
+    };
+    use roomtone_protocol::id::{CallId, EndpointId, LegNumber};
+    use roomtone_protocol::media::{LegOpened, Media, StreamKey, Transport};
+    use roomtone_protocol::ratio::Ratio;
+    use roomtone_protocol::time::Stamp;
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+    use crate::call::view::{CallState, IntervalView};
+    use crate::store::{LinkTransport, RecordCounts};
+
+    const NAME: &str = "東京\u{1b}[31m\u{202e}会議室会議室会議室会議室会議室会議室会議室会議室";
+
+    fn widest() -> CallView {
+        let address = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
+        let last = Stamp { wall_us: 253_402_300_799_999_999, uptime_us: u64::MAX };
+        let direction = DirectionView {
+            received: u64::MAX,
+            lost: i64::MIN,
+            jitter_mean_dms: u32::MAX,
+            jitter_max_dms: u32::MAX,
+        };
+        let rtt = RttView {
+            count: u64::MAX,
+            min_dms: u32::MAX,
+            mean_dms: u32::MAX,
+            max_dms: u32::MAX,
+            last_dms: Some(u32::MAX),
+        };
+        let stream = |direction| StreamView {
+            key: StreamKey { ssrc: [255; 4], direction, media: Media::Audio },
+            payload_types: vec![127; 4],
+            clock_rate_hz: Some(u32::MAX),
+            clock_rate_source: None,
+            span_us: Some((0, u64::MAX)),
+            received: u64::MAX,
+            expected: 1,
+            lost: u64::MAX,
+            duplicate: u64::MAX,
+            reordered: u64::MAX,
+            sequence_restarts: u64::MAX,
+            jitter_mean_dms: Some(999_999),
+            jitter_max_dms: Some(u32::MAX),
+            jitter_last_dms: Some(u32::MAX),
+        };
+        let device = "東".repeat(26).as_str().try_into().unwrap();
+        CallView {
+            endpoint: EndpointId([255; 16]),
+            call: CallId(u64::MAX),
+            purpose: Some(CallPurpose::Rehearsal),
+            state: CallState::Silent,
+            start_us: 0,
+            end_us: Some(359_999_000_000),
+            legs: vec![LegView {
+                leg: u16::MAX,
+                opened: Some(LegOpened {
+                    call: CallId(u64::MAX),
+                    leg: LegNumber(u16::MAX),
+                    opened: last,
+                    local: address,
+                    remote: address,
+                    transport: Transport::Turn,
+                }),
+                source: Source::Intervals,
+                start_us: Some(0),
+                end_us: Some(u64::MAX),
+                rtt,
+                tap_dropped: u64::MAX,
+                streams: vec![stream(Direction::Ingress), stream(Direction::Egress)],
+                intervals: vec![
+                    IntervalView {
+                        number: u32::MAX,
+                        started_ms: last.wall_us / 1_000,
+                        duration_ms: 999_999_900,
+                        ingress: direction,
+                        egress: direction,
+                        rtt,
+                        rtt_unanswered: 1,
+                        tap_dropped: 1,
+                    };
+                    INTERVALS_MAX + 1
+                ],
+            }],
+            episodes: vec![DeviceEpisode {
+                episode: u64::MAX,
+                call: None,
+                device,
+                side: DeviceSide::Capture,
+                cause: DeviceCause::ConstantSignal,
+                onset: last,
+                bad_us: 999_999_900_000,
+                state: EpisodeState::Unrecovered,
+            }],
+            devices: vec![DeviceSummary {
+                call: CallId(u64::MAX),
+                device: "東".repeat(26).as_str().try_into().unwrap(),
+                side: DeviceSide::Capture,
+                not_functioning: Ratio::new(999_999_900_000, 999_999_900_000).unwrap(),
+                muted: Ratio::new(1, 1).unwrap(),
+                episodes: u32::MAX,
+                detector: u16::MAX,
+            }],
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_hundred_columns_and_none_steers_the_terminal() {
+        let facts = EndpointFacts {
+            endpoint: EndpointId([255; 16]),
+            name: NAME.to_owned(),
+            agent_version: NAME.to_owned(),
+            link: Some((LinkTransport::Quic, "[::1]:1".parse().unwrap())),
+            first_seen_us: 0,
+            last_seen_us: 253_402_300_799_999_999,
+            connected: true,
+            calls: u64::MAX,
+            counts: RecordCounts {
+                stored: u64::MAX,
+                unknown: 0,
+                refused: 0,
+                duplicate: 0,
+                reported_lost: 9_999,
+                missing: 999_999,
+            },
+        };
+        let names = Names::new(std::slice::from_ref(&facts));
+        let texts = [calls(&[widest()], &names), call(&widest(), &names), endpoints(&[facts])];
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            assert!(line.width() <= COLUMNS, "{} columns: {line}", line.width());
+            assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn counts_and_shares_stay_readable() {
+        assert_eq!(percent(1, 8), "12.50%");
+        assert_eq!(percent(0, 0), "-");
+        assert_eq!((compact(9_999_999), compact(10_000_000)), ("9999999".into(), "10M".into()));
+        assert_eq!(lasted(0, 3_725_000_000), "1:02:05");
+    }
 }

@@ -8,3 +8,4 @@ mod day_files;
 mod fixture;
 mod hostile;
 mod ingest;
+mod process;
