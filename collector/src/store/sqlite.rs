@@ -29,14 +29,16 @@ use super::{Operation, Store, StoreError};
 pub struct SqliteStore {
     directory: PathBuf,
     retention_days: u32,
-    current: Current,
+    /// The latest day that was begun: an earlier one never comes back.
+    day: Day,
+    /// `None` only after a file was set aside and the next could not be begun; the next commit tries again.
+    current: Option<Current>,
     /// Held for as long as this store lives; the kernel lets go of it when the process dies.
     _lock: File,
 }
 
 #[derive(Debug)]
 struct Current {
-    day: Day,
     path: PathBuf,
     connection: Connection,
     generation: i64,
@@ -56,45 +58,64 @@ impl SqliteStore {
         set_aside_unfit(directory)?;
         let day = Day::of(now_us);
         expire(directory, retention_days, day);
-        let current = begin_day(directory, day, horizon_us(retention_days, day), None)?;
-        current
-            .connection
-            .execute("UPDATE endpoint SET connected = 0 WHERE connected <> 0", [])
-            .map_err(|source| write_error(&current.path, source))?;
-        Ok(Self { directory: directory.to_owned(), retention_days, current, _lock: lock })
+        let mut store = Self {
+            directory: directory.to_owned(),
+            retention_days,
+            day,
+            current: None,
+            _lock: lock,
+        };
+        let nobody_is_connected = |connection: &mut Connection| {
+            connection.execute("UPDATE endpoint SET connected = 0 WHERE connected <> 0", [])
+        };
+        match store.write(nobody_is_connected) {
+            // The damaged file is out of the way now.
+            Err(StoreError::Damaged { .. }) => store.write(nobody_is_connected)?,
+            other => other?,
+        };
+        Ok(store)
     }
 
     /// Moves on to the day of `received_us`. A wall clock that steps back does not bring an earlier day back.
     fn roll(&mut self, received_us: u64) -> Result<(), StoreError> {
         let day = Day::of(received_us);
-        if day <= self.current.day {
+        if day <= self.day {
             return Ok(());
         }
-        let horizon = horizon_us(self.retention_days, day);
-        let before = (self.current.path.clone(), self.current.generation);
-        let next = begin_day(&self.directory, day, horizon, Some(before))?;
-        let ended = std::mem::replace(&mut self.current, next);
-        seal(ended);
+        let before = self.current.as_ref().map(|it| (it.path.clone(), it.generation));
+        let next = begin_day(&self.directory, day, horizon_us(self.retention_days, day), before)?;
+        self.day = day;
+        if let Some(ended) = self.current.replace(next) {
+            seal(&ended);
+        }
         expire(&self.directory, self.retention_days, day);
         Ok(())
     }
 
-    /// Answers an engine error: damage sets the file aside and begins the day anew, all else is the caller's to retry.
-    fn recover(&mut self, source: rusqlite::Error) -> StoreError {
-        if !is_damage(&source) {
-            return write_error(&self.current.path, source);
-        }
-        let (path, day) = (self.current.path.clone(), self.current.day);
-        let horizon = horizon_us(self.retention_days, day);
-        if let Err(error) = quarantine(&path, &source.to_string()) {
-            return error;
-        }
-        match begin_day(&self.directory, day, horizon, None) {
-            Ok(next) => {
-                self.current = next;
-                StoreError::Damaged { path }
+    /// Writes to the current day; a file that turns out damaged is set aside and the day begins anew.
+    fn write<T>(
+        &mut self,
+        write: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let current = match &mut self.current {
+            Some(current) => current,
+            none => none.insert(begin_day(
+                &self.directory,
+                self.day,
+                horizon_us(self.retention_days, self.day),
+                None,
+            )?),
+        };
+        match write(&mut current.connection) {
+            Ok(written) => Ok(written),
+            Err(source) if is_damage(&source) => {
+                let path = current.path.clone();
+                // Closed before it is renamed: SQLite unlinks a log by its name, and that name is the next file's.
+                self.current = None;
+                quarantine(&path, &source.to_string())?;
+                Err(StoreError::Damaged { path })
             }
-            Err(error) => error,
+            Err(source) => Err(write_error(&current.path, source)),
         }
     }
 }
@@ -106,17 +127,15 @@ impl Store for SqliteStore {
         received_us: u64,
     ) -> Result<Vec<Option<Ack>>, StoreError> {
         self.roll(received_us)?;
-        match write::commit(&mut self.current.connection, operations, received_us) {
-            Ok(answers) => Ok(answers),
-            Err(source) => Err(self.recover(source)),
-        }
+        self.write(|connection| write::commit(connection, operations, received_us))
     }
 }
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        // A plain file is readable by those who may not write here; a reader in the way leaves it as it is.
-        let _ = self.current.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        if let Some(current) = &self.current {
+            seal(current);
+        }
     }
 }
 
@@ -192,21 +211,14 @@ fn begin_day(
     before: Option<(PathBuf, i64)>,
 ) -> Result<Current, StoreError> {
     let path = day.file(directory);
-    let mut connection = open_writable(&path).map_err(|source| open_error(&path, source))?;
-    let begun = (|| -> rusqlite::Result<i64> {
-        connection.execute_batch(schema::WRITER_PRAGMAS)?;
-        if schema::fitness(&connection)? == Fitness::Empty {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute_batch(schema::CREATE)?;
-            transaction.execute("INSERT INTO file (generation) VALUES (0)", [])?;
-            transaction.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", schema::SCHEMA_VERSION)?;
-            transaction.commit()?;
+    let opened = match open_day(&path) {
+        Err(source) if is_damage(&source) => {
+            quarantine(&path, &source.to_string())?;
+            open_day(&path)
         }
-        schema::generation(&connection)
-    })();
-    let mut generation = begun.map_err(|source| open_error(&path, source))?;
+        opened => opened,
+    };
+    let (mut connection, mut generation) = opened.map_err(|source| open_error(&path, source))?;
     let ahead = match before {
         Some(before) => vec![before],
         None => files_ahead(directory, &path, generation)?,
@@ -228,7 +240,23 @@ fn begin_day(
             .map_err(|source| write_error(&path, source))?;
         generation = 1;
     }
-    Ok(Current { day, path, connection, generation })
+    Ok(Current { path, connection, generation })
+}
+
+/// Opens a day file for writing, making its tables where there are none, and reads its generation.
+fn open_day(path: &Path) -> rusqlite::Result<(Connection, i64)> {
+    let mut connection = open_writable(path)?;
+    connection.execute_batch(schema::WRITER_PRAGMAS)?;
+    if schema::fitness(&connection)? == Fitness::Empty {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(schema::CREATE)?;
+        transaction.execute("INSERT INTO file (generation) VALUES (0)", [])?;
+        transaction.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", schema::SCHEMA_VERSION)?;
+        transaction.commit()?;
+    }
+    let generation = schema::generation(&connection)?;
+    Ok((connection, generation))
 }
 
 /// The fit files of a higher generation, highest first.
@@ -274,8 +302,8 @@ fn carry_over(
     copied
 }
 
-/// Folds the log of a day that is over into its file, so that it can be read and copied as one plain file.
-fn seal(ended: Current) {
+/// Folds the log into its file, so that those who may not write here can read it as one plain file.
+fn seal(ended: &Current) {
     let sealed = ended
         .connection
         .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE;");

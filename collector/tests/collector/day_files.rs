@@ -118,3 +118,42 @@ fn endpoint_is_connected_only_while_a_collector_runs() {
     drop(store);
     assert!(!reader.endpoints().unwrap()[0].connected);
 }
+
+#[test]
+fn file_damaged_while_in_use_is_set_aside_and_the_next_group_is_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(directory.path(), 30, NOW_US).unwrap();
+    store.commit(&[record(OSLO, 0, host_interval())], NOW_US).unwrap();
+    drop(store);
+    let mut store = SqliteStore::open(directory.path(), 30, NOW_US).unwrap();
+    let file = directory.path().join("day-2026-11-22.db");
+    // Everything behind the first page (the schema): the pages of all tables.
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[4_096..].fill(0x5a);
+    let mut handle = fs::File::options().write(true).open(&file).unwrap();
+    std::io::Write::write_all(&mut handle, &bytes).unwrap();
+    let group = [record(OSLO, 1, call_closed(CALL))];
+    let damaged = store.commit(&group, NOW_US);
+    assert!(matches!(damaged, Err(StoreError::Damaged { .. })), "{damaged:?}");
+    assert!(store.commit(&group, NOW_US).is_ok());
+    drop(store);
+    assert_eq!(names(directory.path()), ["day-2026-11-22.db", "day-2026-11-22.db.quarantine"]);
+    let reader = SqliteReader::open(directory.path()).unwrap();
+    assert_eq!(reader.call(CALL).unwrap().len(), 1);
+    assert_eq!(reader.endpoints().unwrap()[0].counts.missing, 1, "record 0 went with the file");
+}
+
+#[test]
+fn store_that_is_closed_leaves_plain_files_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(directory.path(), 30, NOW_US).unwrap();
+    store.commit(&[record(OSLO, 0, host_interval())], NOW_US).unwrap();
+    store.commit(&[record(OSLO, 1, host_interval())], NOW_US + DAY_US).unwrap();
+    drop(store);
+    let mut all: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    all.sort();
+    assert_eq!(all, ["day-2026-11-22.db", "day-2026-11-23.db", "lock"]);
+}
