@@ -26,7 +26,7 @@ fn main() {
 }
 
 fn measure(group: u32, records: u32) {
-    let directory = tempfile::tempdir_in(".").unwrap();
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut store = SqliteStore::open(directory.path(), 30, NOW_US).unwrap();
     let operations: Vec<Operation> = (0..records).map(record).collect();
     let (wall, cpu) = (Instant::now(), cpu_seconds());

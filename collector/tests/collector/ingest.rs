@@ -190,3 +190,29 @@ async fn store_that_fails_acks_nothing_and_sends_agents_away() {
     assert_eq!(client.closed().await, CloseReason::StoreUnavailable);
     collector.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fleet_that_comes_back_at_once_is_taken_in() {
+    // More than the handshakes above which addresses must prove themselves (64).
+    let names: Vec<String> = (0..90).map(|number| format!("room-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (pki, directory) = (std::sync::Arc::new(Pki::new(&names)), tempfile::tempdir().unwrap());
+    let limits = roomtone_collector::ingest::quic::Limits { handshakes_max: 128, ..LIMITS };
+    let collector = Collector::start(&pki, open_store(directory.path()), limits);
+    let address = collector.address;
+    let mut agents = tokio::task::JoinSet::new();
+    for index in 0..names.len() {
+        let (pki, name) = (pki.clone(), format!("endpoint-room-{index}"));
+        agents.spawn(async move {
+            let (mut client, _) = Client::welcome(address, &pki, index, &name).await;
+            client.record(0, host_interval()).await;
+            client.acked(1).await;
+            client
+        });
+    }
+    let agents = agents.join_all().await;
+    let endpoints = SqliteReader::open(directory.path()).unwrap().endpoints().unwrap();
+    assert_eq!(endpoints.len(), agents.len());
+    assert!(endpoints.iter().all(|it| it.connected && it.counts.stored == 1));
+    collector.stop().await;
+}
