@@ -3,9 +3,12 @@
 //! Cores decide and never wait; shells wait and never decide. `daemon` joins them.
 
 pub mod analyze;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod media;
+pub mod observe;
 pub mod rehearse;
 pub mod report;
 pub mod show;

@@ -1,3 +1,7 @@
-//! Starts the agent: parses the command line and hands over.
+//! Starts the agent.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    roomtone_agent::cli::main()
+}

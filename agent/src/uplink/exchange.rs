@@ -28,11 +28,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use crate::spool::Position;
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::control::Control;
 use roomtone_protocol::frame::{Frame, WIRE_VERSION, decode_header, encode_link};
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
-use roomtone_protocol::id::{EndpointId, Epoch, Sequence};
+use roomtone_protocol::id::{EndpointId, Sequence};
 use roomtone_protocol::limits::{FRAME_BYTES_MAX, REASON_BYTES_MAX, VERSION_BYTES_MAX};
 use roomtone_protocol::message::{Message, kind};
 use roomtone_protocol::time::Stamp;
@@ -42,17 +43,6 @@ use super::cause::{Cause, Violation};
 use super::inbox::{Inbox, Step};
 use super::window::{Verdict, Window};
 use crate::clock::Moment;
-
-/// A place in the spool: the record with this number, or the next one to be written.
-///
-/// Positions of different epochs have no order; only the spool knows which epoch follows which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Position {
-    /// The life of the spool.
-    pub epoch: Epoch,
-    /// The record's number in that life.
-    pub sequence: Sequence,
-}
 
 /// What the spool holds: all records from `oldest` up to, not including, `newest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,231 @@
+//! `roomtone-agent run`: joins tap, watch, spool and uplink.
+//!
+//! Two threads: the observer's, which must never wait for a disk, and the main one, where tokio runs the uplink and this file appends to the spool.
+//! Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a path that it taps.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use roomtone_protocol::ack::Ack;
+use roomtone_protocol::record::Record;
+use roomtone_protocol::time::Stamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::clock::system;
+use crate::config::Config;
+use crate::observe::{Noticed, Observer, Stop};
+use crate::report::Recorder;
+use crate::spool::{self, Position, Spool, SpoolError};
+use crate::tap::TapError;
+use crate::uplink::quic::LinkError;
+use crate::uplink::{Backlog, LinkStatus, Settings, Uplink};
+
+/// Intervals per frame while nobody listens: a minute of a leg at a third of the bytes.
+const INTERVALS_OFFLINE: usize = 6;
+/// Requests of the collector that wait to be served.
+const REQUESTS_MAX: usize = 4;
+
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Packets cannot be observed.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// Records cannot be kept.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The identity is unusable.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The kernel refuses what every process may have.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// Where something that the config asks for cannot be had at the start. Later faults are logged and overcome.
+pub fn run(config: &Config) -> Result<(), DaemonError> {
+    let failed = |action| move |source| DaemonError::System { action, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("start the runtime"))?;
+    runtime.block_on(tokio::task::LocalSet::new().run_until(serve(config)))
+}
+
+async fn serve(config: &Config) -> Result<(), DaemonError> {
+    let failed = |action| move |source| DaemonError::System { action, source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch SIGINT"))?;
+
+    // First what most often is missing, so that its absence is all that is said.
+    let (observer, stop, events) = Observer::open(&config.tap, &config.media, seed()?)?;
+    let spool = Rc::new(RefCell::new(open_spool(config)?));
+    let appended = Arc::new(Notify::new());
+    // Nobody serves requests yet: self-tests arrive with the device watch.
+    let (requests, _unserved) = mpsc::channel(REQUESTS_MAX);
+    let settings = Settings::new(config.collector.clone(), config.identity.clone());
+    let (uplink, status) =
+        Uplink::new(settings, Rc::clone(&spool), Arc::clone(&appended), requests, stamp)?;
+
+    let observing = std::thread::Builder::new()
+        .name("tap".to_owned())
+        .spawn(move || observer.run())
+        .map_err(failed("start the tap's thread"))?;
+    tracing::info!(interface = %config.tap.interface, "observing");
+    let (recorded, shutdown) = oneshot::channel::<()>();
+    let uplink = tokio::task::spawn_local(uplink.run(async {
+        // An error means that the recorder is gone, which is the same.
+        let _ = shutdown.await;
+    }));
+
+    let journal = Journal { spool, appended, recorder: Recorder::new(), records: Vec::new() };
+    journal.keep(events, status, &stop, [&mut terminate, &mut interrupt]).await;
+    tracing::info!("stopping: what is recorded is sent for two seconds more");
+    drop(recorded);
+    if uplink.await.is_err() || observing.join().is_err() {
+        tracing::error!("a part of the agent ended by a panic");
+    }
+    Ok(())
+}
+
+fn open_spool(config: &Config) -> Result<Spool, DaemonError> {
+    let limits = spool::Limits {
+        bytes_max: config.spool.bytes_max,
+        headroom_bytes: config.spool.headroom_bytes,
+        inodes_min: config.spool.inodes_min,
+        ..spool::Limits::default()
+    };
+    let (spool, recovery) = Spool::open(&config.spool.directory, limits, stamp())?;
+    tracing::info!(?recovery, "spool open");
+    Ok(spool)
+}
+
+/// Both clocks now.
+fn stamp() -> Stamp {
+    let (now, wall) = system::now_and_wall();
+    wall.stamp(now)
+}
+
+fn seed() -> Result<u64, DaemonError> {
+    getrandom::u64().map_err(|error| DaemonError::System {
+        action: "draw random numbers",
+        source: std::io::Error::other(error),
+    })
+}
+
+impl Backlog for Spool {
+    type Error = SpoolError;
+
+    fn position(&self) -> Position {
+        Self::position(self)
+    }
+
+    fn oldest(&self) -> Position {
+        Self::oldest(self)
+    }
+
+    fn read(
+        &mut self,
+        from: Position,
+        buffer: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Position, SpoolError> {
+        Self::read(self, from, buffer, bytes_max)
+    }
+
+    fn acknowledge(&mut self, ack: Ack) -> Result<(), SpoolError> {
+        Self::acknowledge(self, ack)
+    }
+}
+
+/// Writes what the observer notices into the spool.
+struct Journal {
+    spool: Rc<RefCell<Spool>>,
+    appended: Arc<Notify>,
+    recorder: Recorder,
+    records: Vec<Record>,
+}
+
+impl Journal {
+    /// Until the observer ends, which the first signal makes it do.
+    async fn keep(
+        mut self,
+        mut events: mpsc::Receiver<Noticed>,
+        mut status: tokio::sync::watch::Receiver<LinkStatus>,
+        stop: &Stop,
+        [terminate, interrupt]: [&mut Signal; 2],
+    ) {
+        let mut linked = true;
+        loop {
+            tokio::select! {
+                noticed = events.recv() => match noticed {
+                    Some(noticed) => {
+                        self.note(noticed);
+                        // What one round of the tap brought is one write.
+                        while let Ok(noticed) = events.try_recv() {
+                            self.note(noticed);
+                        }
+                    }
+                    None => break,
+                },
+                changed = status.changed(), if linked => {
+                    linked = changed.is_ok();
+                    self.choose_frame(&status.borrow_and_update());
+                    // Acks and receipts become durable with a sync.
+                    self.sync();
+                }
+                _ = terminate.recv() => stop.stop(),
+                _ = interrupt.recv() => stop.stop(),
+            }
+            self.write();
+        }
+        self.recorder.flush(system::now_and_wall().1, &mut self.records);
+        self.write();
+    }
+
+    fn note(&mut self, (event, wall): Noticed) {
+        self.recorder.handle(event, wall, &mut self.records);
+    }
+
+    /// One interval per frame while somebody looks on, six while nobody does.
+    fn choose_frame(&mut self, status: &LinkStatus) {
+        let live = status.connected_since.is_some();
+        self.recorder.set_intervals_per_frame(if live { 1 } else { INTERVALS_OFFLINE });
+        if live {
+            self.recorder.flush(system::now_and_wall().1, &mut self.records);
+        }
+    }
+
+    /// Appends and makes durable; a refused record is counted by the spool and reported lost.
+    fn write(&mut self) {
+        if self.records.is_empty() {
+            return;
+        }
+        let mut spool = self.spool.borrow_mut();
+        for record in self.records.drain(..) {
+            if let Err(error) = spool.append(record, stamp()) {
+                tracing::warn!(%error, "a record was not kept");
+            }
+        }
+        drop(spool);
+        self.sync();
+        // Only what is durable can be read, and sent.
+        self.appended.notify_one();
+    }
+
+    fn sync(&self) {
+        if let Err(error) = self.spool.borrow_mut().sync() {
+            tracing::warn!(%error, "records are not durable yet");
+        }
+    }
+}
