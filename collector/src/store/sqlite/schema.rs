@@ -50,8 +50,13 @@ pub(super) fn generation(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// What every connection that writes sets first.
+///
+/// The log is folded in at 8,192 pages (32 MiB) instead of 1,000: a page that many groups touch is written back once.
+/// 32 MiB of cache hold the pages that a fleet of 2,000 touches within a minute.
 pub(super) const WRITER_PRAGMAS: &str = "
 PRAGMA journal_mode = WAL;
+PRAGMA wal_autocheckpoint = 8192;
+PRAGMA cache_size = -32768;
 PRAGMA synchronous = FULL;
 PRAGMA temp_store = MEMORY;
 PRAGMA foreign_keys = OFF;
