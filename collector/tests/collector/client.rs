@@ -134,10 +134,17 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: SocketAddr, pki: &Pki, name: &str) -> Self {
-        let config = pki.client(Some((pki, name)), tls::ALPN);
-        let connection = connect(address, config).await.unwrap();
-        let (send, recv) = connection.open_bi().await.unwrap();
-        Self { connection, send, recv, buffer: Vec::new() }
+        Self::try_connect(address, pki, name).await.unwrap()
+    }
+
+    pub async fn try_connect(
+        address: SocketAddr,
+        pki: &Pki,
+        name: &str,
+    ) -> Result<Self, ConnectionError> {
+        let connection = connect(address, pki.client(Some((pki, name)), tls::ALPN)).await?;
+        let (send, recv) = connection.open_bi().await?;
+        Ok(Self { connection, send, recv, buffer: Vec::new() })
     }
 
     /// Connects and says Hello; returns the watermark.
