@@ -12,6 +12,7 @@ use crc::{CRC_32_ISCSI, Crc, Table};
 use crate::error::{DecodeError, EncodeError};
 use crate::id::{Epoch, RecordId, Sequence};
 use crate::limits::BODY_BYTES_MAX;
+pub use crate::limits::HEADER_BYTES;
 use crate::message::Message;
 use crate::record::Record;
 
@@ -19,8 +20,6 @@ use crate::record::Record;
 pub const MAGIC: [u8; 2] = *b"RT";
 /// The wire version of this crate.
 pub const WIRE_VERSION: u8 = 1;
-/// The length of the header, in bytes.
-pub const HEADER_BYTES: usize = 19;
 
 /// What stands before every body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

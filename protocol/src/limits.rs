@@ -1,7 +1,5 @@
 //! Every capacity of the wire in one place, with its arithmetic.
 
-use crate::frame::HEADER_BYTES;
-
 /// The largest body of a frame, in bytes.
 ///
 /// The largest real body is a [`LegIntervals`](crate::interval::LegIntervals) of the worst pack: a head of 28 bytes, a
@@ -9,6 +7,9 @@ use crate::frame::HEADER_BYTES;
 /// [`LegSummary`](crate::media::LegSummary) is at most 72 bytes and 16 streams of 107 bytes, 1,784 bytes. 4 KiB leaves
 /// room for extension blocks and still lets a headset keep a whole frame in RAM.
 pub const BODY_BYTES_MAX: usize = 4096;
+
+/// The length of a frame's header, in bytes.
+pub const HEADER_BYTES: usize = 19;
 
 /// The largest frame, in bytes: header and body.
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
