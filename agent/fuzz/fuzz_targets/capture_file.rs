@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../tests/fuzz_bodies/capture_file.rs"]
+#[path = "../../tests/agent/fuzz_bodies/capture_file.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| body::body(input));

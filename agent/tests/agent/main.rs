@@ -1,5 +1,19 @@
-//! One binary for all of the agent's scenario tests: linking costs more than running.
+//! One binary for all of the agent's integration tests: linking costs more than running.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails; clippy.toml covers test functions only"
+)]
 
+mod config_file;
+mod corpora;
 mod media;
+mod rehearse_loopback;
+mod tap_file;
+mod tap_link;
+mod tap_live;
 mod truth;
+mod uplink_exchange;
+mod uplink_quic;
+mod uplink_resume;
 mod world;
+mod writer;

@@ -8,10 +8,8 @@ use std::path::Path;
 mod capture_file;
 #[path = "fuzz_bodies/link.rs"]
 mod link;
-#[path = "captures/writer.rs"]
-mod writer;
-
-use writer::{Order, bsd_loopback, cooked, cooked2, datagram, ethernet};
+use super::writer;
+use super::writer::{Order, bsd_loopback, cooked, cooked2, datagram, ethernet};
 
 fn replay(target: &str, body: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

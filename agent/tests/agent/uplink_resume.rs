@@ -1,7 +1,5 @@
 //! The exchange against a model collector over a link that cuts anywhere: whatever breaks, each record arrives at least
 //! once, is forgotten only after it was stored, and none leaves before a Welcome.
-// clippy.toml allows it in tests; their own functions count as such.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -1,18 +1,14 @@
 //! Capture files of every kind, sound and broken, and the real ones where they are at hand.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-#[path = "captures/writer.rs"]
-mod writer;
 
 use std::io::{Read, Write};
 use std::path::Path;
 
-use roomtone_agent::tap::{FileTap, TapError};
-use writer::{
+use super::writer::{
     COOKED, COOKED2, ETHERNET, MICROS, NANOS, Order, RAW, block, cooked, cooked2, datagram,
     enhanced_packet, ethernet, interface, obsolete_packet, pcap_head, pcap_record, section,
     simple_packet,
 };
+use roomtone_agent::tap::{FileTap, TapError};
 
 /// 2026-11-22 00:00:00 UTC.
 const SECONDS: u32 = 1_795_305_600;

@@ -1,6 +1,4 @@
 //! The exchange by itself, event by event: when it speaks, when it waits, when it gives up.
-// clippy.toml allows it in tests; their own functions count as such.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,8 +1,6 @@
 //! A rehearsal over this machine's loopback interface: what the sockets saw is what the relay says
 //! it did, to the packet.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::net::SocketAddr;

@@ -1,8 +1,4 @@
 //! The live tap on the loopback interface, with real sockets. Needs CAP_NET_RAW; says so where it is missing.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-#[path = "captures/writer.rs"]
-mod writer;
 
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -10,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::writer;
 use roomtone_agent::clock::WallOffset;
 use roomtone_agent::tap::{LiveOptions, LiveTap, TapError, Wakeup};
 
@@ -303,10 +300,10 @@ fn a_process_without_the_capability_is_told_which_one_and_how_to_grant_it() {
         println!("not run: only root can drop to another user");
         return;
     }
-    let name = "a_process_without_the_capability_is_told_which_one_and_how_to_grant_it";
+    let name = "tap_live::a_process_without_the_capability_is_told_which_one_and_how_to_grant_it";
     // Copied, since another user may not be able to reach the folder of this binary.
     let folder = tempfile::tempdir().unwrap();
-    let binary = folder.path().join("tap_live");
+    let binary = folder.path().join("agent");
     std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
     let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), everyone).unwrap();

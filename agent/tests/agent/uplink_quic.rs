@@ -1,6 +1,4 @@
 //! The uplink over real QUIC on loopback, against a collector of this test's own and against things that are none.
-// clippy.toml allows it in tests; their own functions count as such.
-#![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

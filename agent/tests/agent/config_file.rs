@@ -1,6 +1,4 @@
 //! The config file from an operator's side: what is taken, what is refused, and in which words.
-// clippy.toml allows it in tests; their own functions count as such.
-#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,7 +1,4 @@
 //! Makes frames and capture files of every kind, so that no test depends on a binary file.
-//!
-//! Included by each test that needs it; not every test needs all of it.
-#![allow(dead_code, clippy::unwrap_used, reason = "test code, included as a whole")]
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,13 +1,11 @@
 //! From frames of every link type to datagrams, and from bad frames to the right reason.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-#[path = "captures/writer.rs"]
-mod writer;
-
+use super::writer::{
+    Order, address, bsd_loopback, cooked, cooked2, datagram, ethernet, ipv4, ipv6, udp,
+};
 use roomtone_agent::clock::Moment;
 use roomtone_agent::tap::SkipReason;
 use roomtone_agent::tap::link::{LinkType, UdpHead, dissect};
-use writer::{Order, address, bsd_loopback, cooked, cooked2, datagram, ethernet, ipv4, ipv6, udp};
 
 const FROM4: &str = "192.0.2.1:5004";
 const TO4: &str = "198.51.100.2:40000";
