@@ -34,7 +34,7 @@ use leg::{IntervalReport, LegReport, Path};
 use rtt::Transactions;
 use stun::{MessageClass, StunHeader};
 
-/// Address pairs watched at once, at most. At the limit the pair silent for longest that is no leg gives way.
+/// Address pairs watched at once, at most. At the limit the pair silent for longest that is no leg gives way; legs never do.
 pub const PATHS_MAX: usize = 4_096;
 /// A pair that is no leg is forgotten after this silence.
 const PATH_IDLE: Duration = Duration::from_secs(30);
@@ -124,6 +124,8 @@ pub struct Counters {
     pub turn_malformed: u64,
     /// Address pairs given up for room.
     pub paths_evicted: u64,
+    /// Packets of address pairs that found every place taken by a leg.
+    pub paths_refused: u64,
 }
 
 /// The open call.
@@ -296,7 +298,9 @@ impl Watch {
             self.counters.rtp_malformed += 1;
             return;
         };
-        let path = self.path(key, addresses, now);
+        let Some(path) = self.path(key, addresses, now) else {
+            return;
+        };
         self.paths[path].touch(now);
         if let Some(first) = self.paths[path].handle_rtp(&header, direction, relayed, now) {
             self.open_call(path, first);
@@ -315,7 +319,9 @@ impl Watch {
     ) {
         match (header.class, direction) {
             (MessageClass::Request, direction) => {
-                let path = self.path(key, addresses, now);
+                let Some(path) = self.path(key, addresses, now) else {
+                    return;
+                };
                 self.paths[path].touch(now);
                 if stun::is_rehearsal(bytes) {
                     self.paths[path].note_rehearsal();
@@ -349,16 +355,19 @@ impl Watch {
         key: PathKey,
         (local, remote): (SocketAddr, SocketAddr),
         now: Moment,
-    ) -> usize {
+    ) -> Option<usize> {
         if let Some(&known) = self.by_address.get(&key) {
-            return known;
+            return Some(known);
         }
         if self.paths.len() >= PATHS_MAX {
             let idlest = (0..self.paths.len())
                 .filter(|&n| !self.paths[n].is_leg())
                 .min_by_key(|&n| self.paths[n].last_at());
-            // With every place taken by a leg the newcomer takes the oldest leg's: a call of 4,096 legs is none.
-            self.forget(idlest.unwrap_or(0));
+            let Some(idlest) = idlest else {
+                self.counters.paths_refused += 1;
+                return None;
+            };
+            self.forget(idlest);
             self.counters.paths_evicted += 1;
         }
         self.paths.push(Path::new(local, remote, now));
@@ -367,9 +376,10 @@ impl Watch {
             self.housekeeping = Some(now + HOUSEKEEPING);
             self.due = self.due.min(now + HOUSEKEEPING);
         }
-        self.paths.len() - 1
+        Some(self.paths.len() - 1)
     }
 
+    /// Gives up a path that is no leg.
     fn forget(&mut self, path: usize) {
         let (local, remote) = self.paths[path].addresses();
         self.by_address.remove(&PathKey::new(local, remote));
@@ -380,7 +390,6 @@ impl Watch {
             self.by_address.insert(PathKey::new(local, remote), path);
         }
         if let Some(call) = &mut self.call {
-            call.legs.retain(|&leg| leg != path);
             for leg in call.legs.iter_mut().filter(|leg| **leg == moved_from) {
                 *leg = path;
             }

@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_PACKETS: u32 = 8;
 /// The rate is looked at once more over this long, where a step in delay cannot bend the slope by 10 %.
 const CONFIRM: Duration = Duration::from_secs(10);
+/// The longest look: RTP time of 90 kHz comes round in 13 hours, and beyond half of that a slope may be any.
+const LOOK_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// The shortest stream whose slope says anything: ten frames of 20 ms.
 const SHORT: Duration = Duration::from_millis(200);
 /// How far the slope may lie from a rate, in percent: half the way between 24 and 32 kHz is 15 %.
@@ -134,8 +136,12 @@ pub fn of_short_stream(packets: &[(Moment, u32)]) -> Option<u32> {
 
 /// The known rate nearest to the slope between two packets.
 fn nearest(from: Look, timestamp: u32, now: Moment) -> Option<u32> {
+    let elapsed = now.since(from.at);
+    if elapsed > LOOK_MAX {
+        return None;
+    }
     let ticks = u64::from(timestamp.wrapping_sub(from.timestamp));
-    let micros = u64::try_from(now.since(from.at).as_micros()).ok()?.max(1);
+    let micros = u64::try_from(elapsed.as_micros()).ok()?.max(1);
     let slope = ticks.checked_mul(1_000_000)? / micros;
     RATES_HZ
         .into_iter()
@@ -183,6 +189,18 @@ mod tests {
     fn step_in_delay_during_the_first_look_is_put_right() {
         // 300 ms more from the 30th packet on: the first look sees 48 kHz as 37 kHz.
         let clock = learn(48_000, 600, |n| if n < 30 { 0 } else { 300 });
+        assert_eq!(clock.rate_hz(), Some(48_000));
+    }
+
+    #[test]
+    fn silence_in_which_rtp_time_comes_round_changes_no_rate() {
+        // 3 s of 48 kHz, then 30 h of silence: the wrapped time over it looks like 8,233 Hz.
+        let mut clock = learn(48_000, 150, |_| 0);
+        let later = 30 * 3_600 * 50;
+        let at = |n: u64| Moment::from_nanos(n * 20_000_000);
+        for n in later..later + 1_000 {
+            clock.handle((4_000_000_000 + n * 960) as u32, at(n));
+        }
         assert_eq!(clock.rate_hz(), Some(48_000));
     }
 

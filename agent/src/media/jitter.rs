@@ -76,8 +76,8 @@ impl Jitter {
             return;
         }
         let sent = (f64::from(ticks) * self.nanos_per_tick) as i64;
-        let arrived = now.as_nanos() as i64 - then.as_nanos() as i64;
-        let difference = (arrived - sent).abs();
+        let arrived = now.as_nanos().wrapping_sub(then.as_nanos()).cast_signed();
+        let difference = arrived.saturating_sub(sent).saturating_abs();
         if difference >= JUMP {
             return;
         }
@@ -137,6 +137,16 @@ mod tests {
         jitter.handle(2_000_000_000, Moment::from_nanos(75_000_000)); // another camera
         jitter.handle(2_000_000_000 + 2970, Moment::from_nanos(108_000_000)); // 33 ms later
         assert_eq!(jitter.last().unwrap().as_nanos(), 0);
+    }
+
+    #[test]
+    fn moments_half_an_eternity_apart_are_a_jump_and_no_overflow() {
+        let mut jitter = Jitter::new(8_000);
+        let moments = [0, u64::MAX, 1, 1 << 63, 20_000_001];
+        for (n, at) in moments.into_iter().enumerate() {
+            jitter.handle(n as u32 * 160, Moment::from_nanos(at));
+        }
+        assert!(jitter.total().max() < Some(std::time::Duration::from_secs(5)));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Path {
     streams: Vec<Stream>,
     candidates: Vec<Stream>,
     streams_refused: u64,
+    /// Whether anything happened since the totals were reported last.
+    news: bool,
     leg: Option<Leg>,
 }
 
@@ -46,7 +48,6 @@ struct Leg {
     interval_started: Moment,
     tap_dropped_at_open: u64,
     tap_dropped_at_interval: u64,
-    summarised_at: Option<Moment>,
 }
 
 /// One interval of one leg, still with full precision.
@@ -121,6 +122,7 @@ impl Path {
             streams: Vec::new(),
             candidates: Vec::new(),
             streams_refused: 0,
+            news: true,
             leg: None,
         }
     }
@@ -170,6 +172,7 @@ impl Path {
     /// Notes that a packet of any kind came.
     pub fn touch(&mut self, now: Moment) {
         self.last_at = self.last_at.max(now);
+        self.news = true;
     }
 
     /// Notes that its checks name themselves as a rehearsal's.
@@ -179,12 +182,14 @@ impl Path {
 
     /// Adds an answered round trip.
     pub fn note_rtt(&mut self, rtt: Duration) {
+        self.news = true;
         self.rtt.add(rtt);
         self.rtt_interval.add(rtt);
     }
 
     /// Adds a transaction that was given up.
     pub fn note_unanswered(&mut self) {
+        self.news = true;
         self.rtt.unanswered += 1;
         self.rtt_interval.unanswered += 1;
     }
@@ -207,6 +212,11 @@ impl Path {
             self.admit(header, direction, now);
             return None;
         };
+        // Otherwise one stray packet would date a stream, and with it a call, back by days.
+        if now.since(self.candidates[known].first_at()) >= CANDIDATE_LIFE {
+            self.candidates[known] = Stream::new(header, direction, now);
+            return None;
+        }
         if !self.candidates[known].handle(header, now) {
             return None;
         }
@@ -257,21 +267,23 @@ impl Path {
             interval_started: opened,
             tap_dropped_at_open: tap_dropped,
             tap_dropped_at_interval: tap_dropped,
-            summarised_at: None,
         });
     }
 
-    /// When the current interval ends, for a leg.
+    /// When the current interval ends, for a leg; `None` for one that lasts until the leg closes.
+    ///
+    /// That is the 65,536th, after seven and a half days, since no number is left behind it, and one that reaches beyond the last moment there is.
     #[must_use]
     pub fn interval_ends(&self) -> Option<Moment> {
-        self.leg.map(|leg| leg.interval_started + INTERVAL)
+        let leg = self.leg.filter(|leg| leg.interval < u16::MAX)?;
+        Some(leg.interval_started + INTERVAL).filter(|end| *end < Moment::from_nanos(u64::MAX))
     }
 
     /// Ends the interval that is over at `now`, or with `end` the one that is cut short; `None` where nothing happened in it.
     pub fn take_interval(&mut self, end: Moment, tap_dropped: u64) -> Option<IntervalReport> {
         let leg = self.leg.as_mut()?;
         let (index, started) = (leg.interval, leg.interval_started);
-        let duration = end.since(started).min(INTERVAL);
+        let duration = end.since(started);
         leg.interval = leg.interval.saturating_add(1);
         leg.interval_started = started + INTERVAL;
         let dropped = tap_dropped - leg.tap_dropped_at_interval;
@@ -289,9 +301,10 @@ impl Path {
             })
             .filter(|row| row.span.received > 0 || row.span.lost != 0 || row.span.duplicate > 0)
             .collect();
-        if streams.is_empty() && rtt.count == 0 && rtt.unanswered == 0 {
+        if streams.is_empty() && rtt.count == 0 && rtt.unanswered == 0 && dropped == 0 {
             return None;
         }
+        self.news = true;
         Some(IntervalReport {
             leg: number,
             index,
@@ -306,13 +319,13 @@ impl Path {
     /// Whether packets came since the totals were reported last.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.leg.is_some_and(|leg| leg.summarised_at.is_none_or(|at| self.last_at > at))
+        self.leg.is_some() && self.news
     }
 
     /// The totals so far, for a leg; they count as reported then.
     pub fn take_report(&mut self, tap_dropped: u64) -> Option<LegReport> {
-        let leg = self.leg.as_mut()?;
-        leg.summarised_at = Some(self.last_at);
+        let leg = self.leg?;
+        self.news = false;
         Some(LegReport {
             number: leg.number,
             local: self.local,

@@ -19,6 +19,8 @@ use super::seq::{Arrival, SequenceTracker};
 const STEPS_PROVING: u8 = 3;
 /// Packets that wait for the clock rate, to be measured from the first one on: two seconds of audio at 10 ms.
 const WAITING_MAX: usize = 256;
+/// As long as nothing is proven, fewer do: every address may send in vain.
+const CANDIDATE_WAITING_MAX: usize = 16;
 /// RFC 4733 section 2.3: an event's payload has 4 bytes; SRTP adds at most 16.
 const EVENT_PAYLOAD_BYTES: std::ops::RangeInclusive<u16> = 4..=20;
 /// Timestamps of a video stream that retransmissions may repeat: two seconds at 30 frames/s.
@@ -229,7 +231,8 @@ impl Stream {
                 self.jitter = Some(jitter);
             }
             (_, None) => {
-                if self.waiting.len() < WAITING_MAX {
+                let max = if self.proven { WAITING_MAX } else { CANDIDATE_WAITING_MAX };
+                if self.waiting.len() < max {
                     self.waiting.push((now, timestamp));
                 }
             }

@@ -1,5 +1,6 @@
 //! The media watch against packets made by hand: what others get wrong (reference facts, peers A.2), and the life of calls and legs.
 
+use roomtone_agent::clock::Moment;
 use roomtone_agent::media::Event;
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
 use roomtone_protocol::media::{ClockRateSource, Direction, Media, Transport};
@@ -317,4 +318,128 @@ fn flood_of_addresses_and_sources_is_bounded() {
     assert!(world.watch.counters().paths_evicted > 15_000);
     let events = world.finish();
     assert_eq!(only_stream(&events).received, 100, "the call is unharmed");
+}
+
+#[test]
+fn moments_at_the_end_of_time_end() {
+    // A damaged capture can name any time: intervals that reach beyond the last moment are not counted up for ever.
+    let last = u64::MAX - 20 * 20_000_000;
+    let mut world = World::new();
+    for n in 0..50u64 {
+        let at = Moment::from_nanos(last.saturating_add(n * 20_000_000));
+        world.ingress(at, &Rtp::opus(n).bytes());
+    }
+    world.timeout(Moment::from_nanos(u64::MAX));
+    assert_eq!(only_stream(&world.finish()).received, 50);
+}
+
+#[test]
+fn deadline_missed_by_a_year_gives_no_interval_of_that_year() {
+    let mut world = World::new();
+    for n in 0..600u64 {
+        world.ingress(ms(n * 20), &Rtp::opus(n).bytes());
+    }
+    let year = 365 * 24 * 3_600 * 1_000;
+    for n in 0..600u64 {
+        world.ingress(ms(year + n * 20), &Rtp::opus(n).bytes());
+    }
+    let events = world.finish();
+    // Two calls of 12 s, each of one whole interval and a rest.
+    let indexes: Vec<_> = intervals(&events).iter().map(|interval| interval.index).collect();
+    assert_eq!(indexes, [0, 1, 0, 1]);
+    let calls = events.iter().filter(|e| matches!(e, Event::CallClosed { .. })).count();
+    assert_eq!(calls, 2);
+}
+
+#[test]
+fn stray_packet_long_before_a_stream_neither_dates_it_back_nor_hides_it() {
+    let mut world = World::new();
+    world.ingress(ms(0), &Rtp::opus(0).bytes());
+    // Checks keep the path known for ten minutes; then the same source begins to speak.
+    for n in 0..120 {
+        world.egress(ms(n * 5_000), &stun(0x0001, n));
+    }
+    for n in 0..50u64 {
+        let packet = Rtp { timestamp: 960 * n as u32, ..Rtp::opus(1 + n) };
+        world.ingress(ms(600_000 + n * 20), &packet.bytes());
+    }
+    let events = world.finish();
+    let opened = events.first().unwrap();
+    assert!(matches!(opened, Event::CallOpened { at, .. } if *at == ms(600_000)), "{opened:?}");
+    assert_eq!(only_stream(&events).received, 50);
+}
+
+#[test]
+fn what_comes_behind_a_summary_is_in_the_next_one() {
+    let mut world = World::new();
+    for n in 0..2_000u64 {
+        world.send(ms(n * 20), "203.0.113.5:4000", LOCAL, &Rtp::opus(n).bytes());
+        if n < 100 {
+            world.ingress(ms(n * 20), &Rtp::opus(n).bytes());
+        }
+    }
+    // The second leg was summed up as silent; a packet with an earlier stamp still counts.
+    world.ingress(ms(1_000), &Rtp::opus(100).bytes());
+    let events = world.finish();
+    let received: Vec<_> = legs(&events).iter().map(|leg| leg.streams[0].received).collect();
+    assert_eq!(received, [2_000, 101]);
+}
+
+#[test]
+fn tap_losses_in_a_silent_interval_are_told_too() {
+    let mut world = World::new();
+    for n in 0..1_600u64 {
+        // 9 s to 21 s: the tap lost all that there was, a whole interval of it.
+        if (450..1_050).contains(&n) {
+            world.watch.note_tap_dropped(n - 449);
+            world.timeout(ms(n * 20));
+            continue;
+        }
+        world.ingress(ms(n * 20), &Rtp::opus(n).bytes());
+    }
+    let events = world.finish();
+    let dropped: Vec<_> = intervals(&events).iter().map(|interval| interval.tap_dropped).collect();
+    // The timer ends an interval behind the packet that is noted at its border.
+    assert_eq!(dropped, [51, 500, 49, 0]);
+}
+
+#[test]
+fn flood_of_legs_takes_no_place_from_the_call() {
+    let mut world = World::new();
+    for n in 0..10u64 {
+        world.ingress(ms(n * 20), &Rtp::opus(n).bytes());
+    }
+    // 5,000 sources that prove themselves within the idle time: 904 more than there are places.
+    for source in 0..5_000u64 {
+        let source = format!("10.0.{}.{}:9", source >> 8, source & 255);
+        for n in 0..4u64 {
+            world.send(ms(200 + n * 20), &source, LOCAL, &Rtp::opus(n).bytes());
+        }
+    }
+    for n in 10..20u64 {
+        world.ingress(ms(n * 20), &Rtp::opus(n).bytes());
+    }
+    assert_eq!(world.watch.counters().paths_refused, 4 * (5_000 - 4_095));
+    let events = world.finish();
+    let legs = legs(&events);
+    assert_eq!((legs.len(), legs[0].remote), (4_096, address(REMOTE)));
+    assert_eq!(legs[0].streams[0].received, 20);
+}
+
+#[test]
+fn call_of_eight_days_numbers_its_intervals_once() {
+    let mut world = World::new();
+    for n in 0..10u64 {
+        world.ingress(ms(n * 20), &Rtp::opus(n).bytes());
+    }
+    // Comfort noise every ten seconds, 70,000 times: 4,464 intervals more than there are numbers.
+    for n in 1..70_000u64 {
+        let sent = n * 500;
+        let packet = Rtp { sequence: Rtp::opus(9 + n).sequence, ..Rtp::opus(sent) };
+        world.ingress(ms(sent * 20), &packet.bytes());
+    }
+    let events = world.finish();
+    assert!(intervals(&events).is_sorted_by(|one, next| one.index < next.index));
+    let received: u64 = intervals(&events).iter().map(|i| i.streams[0].span.received).sum();
+    assert_eq!(received, 10 + 69_999);
 }
