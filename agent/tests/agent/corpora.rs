@@ -4,10 +4,7 @@
 
 use std::path::Path;
 
-#[path = "fuzz_bodies/capture_file.rs"]
-mod capture_file;
-#[path = "fuzz_bodies/link.rs"]
-mod link;
+use super::fuzz_bodies::{capture_file, link, rtp, stun_turn, watch};
 use super::writer;
 use super::writer::{Order, bsd_loopback, cooked, cooked2, datagram, ethernet};
 
@@ -32,6 +29,21 @@ fn link_holds_on_its_corpus() {
 fn capture_file_holds_on_its_corpus() {
     seed("capture_file", capture_file_seeds());
     replay("capture_file", capture_file::body);
+}
+
+#[test]
+fn rtp_holds_on_its_corpus() {
+    replay("rtp", rtp::body);
+}
+
+#[test]
+fn stun_turn_holds_on_its_corpus() {
+    replay("stun_turn", stun_turn::body);
+}
+
+#[test]
+fn watch_holds_on_its_corpus() {
+    replay("watch", watch::body);
 }
 
 /// Writes `inputs` as the seeds of `target` if that was asked for.

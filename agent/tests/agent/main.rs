@@ -6,6 +6,7 @@
 
 mod config_file;
 mod corpora;
+mod fuzz_bodies;
 mod media;
 mod rehearse_loopback;
 mod tap_file;

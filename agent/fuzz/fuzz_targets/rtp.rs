@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../../tests/agent/fuzz_bodies/rtp.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| body::body(input));
