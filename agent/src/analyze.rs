@@ -15,8 +15,8 @@ use crate::media::rtt::RttTally;
 use crate::media::stream::StreamReport;
 use crate::media::{self, Counters, Event, Watch};
 use crate::show::{self, millis};
-use crate::tap::TapError;
 use crate::tap::file::FileTap;
+use crate::tap::{Skips, TapError};
 
 /// The local side shows early: half an hour of a call at 100 packets/s. A larger capture is not read twice.
 const INFERRED_FROM_MAX: u32 = 200_000;
@@ -180,8 +180,11 @@ pub fn run(options: &Options) -> Result<Analysis, TapError> {
     let mut tap = FileTap::open(&options.file)?;
     let mut watch: Option<Watch> = None;
     let mut calls = Calls::default();
+    // What was read up to the last datagram before the given end.
+    let (mut totals, mut cut) = (Totals::default(), false);
     while let Some(datagram) = tap.next()? {
         if until.is_some_and(|until| datagram.at > until) {
+            cut = true;
             break;
         }
         let watch = watch.get_or_insert_with(|| {
@@ -190,6 +193,12 @@ pub fn run(options: &Options) -> Result<Analysis, TapError> {
         });
         watch.handle_datagram(&datagram);
         calls.take(watch);
+        if until.is_some() {
+            totals = Totals::of(&tap);
+        }
+    }
+    if !cut {
+        totals = Totals::of(&tap);
     }
     let counters = watch.as_mut().map(|watch| {
         watch.finish();
@@ -198,9 +207,9 @@ pub fn run(options: &Options) -> Result<Analysis, TapError> {
     });
     Ok(Analysis {
         capture: Capture {
-            packets: tap.packets(),
-            bytes: tap.bytes(),
-            skipped: skipped(&tap, counters.unwrap_or_default()),
+            packets: totals.packets,
+            bytes: totals.bytes,
+            skipped: skipped(&totals.skips, counters.unwrap_or_default()),
         },
         local: Local { addresses, source: source.name() },
         calls: calls.done,
@@ -220,14 +229,28 @@ fn infer_local(file: &Path, until: Option<Moment>) -> Result<(Vec<IpAddr>, Local
     Ok(inference.conclude())
 }
 
-fn skipped(tap: &FileTap, counters: Counters) -> BTreeMap<&'static str, u64> {
+/// What a tap has read.
+#[derive(Default)]
+struct Totals {
+    packets: u64,
+    bytes: u64,
+    skips: Skips,
+}
+
+impl Totals {
+    fn of(tap: &FileTap) -> Self {
+        Self { packets: tap.packets(), bytes: tap.bytes(), skips: *tap.skips() }
+    }
+}
+
+fn skipped(skips: &Skips, counters: Counters) -> BTreeMap<&'static str, u64> {
     let media = [
         ("foreign", counters.foreign),
         ("malformedRtp", counters.rtp_malformed),
         ("malformedStun", counters.stun_malformed),
         ("malformedTurn", counters.turn_malformed),
     ];
-    tap.skips().iter().chain(media).filter(|(_, count)| *count > 0).collect()
+    skips.iter().chain(media).filter(|(_, count)| *count > 0).collect()
 }
 
 /// Collects a watch's events into calls.

@@ -18,7 +18,7 @@ pub(crate) fn per_leg_interval() -> Vec<Figure> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");
     let names = [
-        ("bytes per leg interval, rehearsal", own.join("rehearsal.pcap"), "10.77.0.2"),
+        ("bytes per leg interval, rehearsal", own.join("rehearsal.pcap"), "127.0.0.1"),
         ("bytes per leg interval, clean call", shared.join("clean.pcap"), "10.77.0.2"),
         ("bytes per leg interval, wifi call", shared.join("wifi.pcap"), "10.77.0.2"),
         ("bytes per leg interval, bursty call", shared.join("burst.pcap"), "10.77.0.2"),

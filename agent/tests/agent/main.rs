@@ -4,6 +4,7 @@
     reason = "a panic is how a test fails; clippy.toml covers test functions only"
 )]
 
+mod captures;
 mod config_file;
 mod corpora;
 mod fuzz_bodies;
