@@ -11,6 +11,8 @@ mod fuzz_bodies;
 mod media;
 mod properties;
 mod rehearse_loopback;
+mod spool_disk;
+mod spool_kill;
 mod tap_file;
 mod tap_link;
 mod tap_live;

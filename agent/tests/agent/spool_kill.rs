@@ -1,5 +1,4 @@
 //! Records that `append` has accepted survive the process: kill -9 in the middle of appends, on a real disk.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -59,7 +58,7 @@ fn limits() -> Limits {
 /// Runs this test as a child, kills it when it has accepted that many records, and returns their sequences.
 fn killed_after(target: usize, directory: &Path) -> Vec<u32> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "accepted_records_survive_kill_minus_nine", "--nocapture"])
+        .args(["--exact", "spool_kill::accepted_records_survive_kill_minus_nine", "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()
