@@ -224,8 +224,14 @@ impl Journal {
     }
 
     fn sync(&self) {
-        if let Err(error) = self.spool.borrow_mut().sync() {
+        let mut spool = self.spool.borrow_mut();
+        let before = spool.position();
+        if let Err(error) = spool.sync() {
             tracing::warn!(%error, "records are not durable yet");
+        }
+        // A sync writes the receipts that are due: without a call they are all there is to send.
+        if spool.position() != before {
+            self.appended.notify_one();
         }
     }
 }
