@@ -3,10 +3,10 @@
 //! Sans-I/O: [`Watch::handle_datagram`] and [`Watch::handle_timeout`] feed it, [`Watch::poll_event`] drains it, [`Watch::poll_timeout`] says when it wants
 //! to be woken. A call opens with its first proven stream and closes when none of its legs had a packet for the idle time; legs that overlap in time belong to one call.
 //!
-//! Limits: [`PATHS_MAX`] address pairs, [`leg::STREAMS_MAX`] streams each; what lies beyond is counted in [`Counters`] and forgotten. What it leaves out: RTCP in
+//! Limits: [`paths::PATHS_MAX`] address pairs, [`leg::STREAMS_MAX`] streams each; what lies beyond is counted in [`Counters`] and forgotten. What it leaves out: RTCP in
 //! the clear and the playout model come with the verdict.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -17,11 +17,13 @@ use roomtone_protocol::media::{Direction, Transport};
 use crate::clock::Moment;
 use crate::tap::Datagram;
 
+pub mod call;
 pub mod clock_rate;
 pub mod demux;
 pub mod jitter;
 pub mod leg;
 pub mod local;
+pub mod paths;
 pub mod rtp;
 pub mod rtt;
 pub mod seq;
@@ -29,15 +31,13 @@ pub mod stream;
 pub mod stun;
 pub mod turn;
 
+use call::Call;
 use demux::{Class, classify};
-use leg::{IntervalReport, LegReport, Path};
+use leg::{IntervalReport, LegReport};
+use paths::{PathKey, Paths};
 use rtt::Transactions;
 use stun::{MessageClass, StunHeader};
 
-/// Address pairs watched at once, at most. At the limit the pair silent for longest that is no leg gives way; legs never do.
-pub const PATHS_MAX: usize = 4_096;
-/// A pair that is no leg is forgotten after this silence.
-const PATH_IDLE: Duration = Duration::from_secs(30);
 /// How often forgotten pairs and given-up transactions are looked for, while packets come.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// TURN inside TURN is nobody's network.
@@ -128,20 +128,11 @@ pub struct Counters {
     pub paths_refused: u64,
 }
 
-/// The open call.
-#[derive(Debug)]
-struct Call {
-    id: CallId,
-    opened: Moment,
-    legs: Vec<usize>,
-}
-
 /// See the module's head.
 #[derive(Debug)]
 pub struct Watch {
     options: Options,
-    paths: Vec<Path>,
-    by_address: HashMap<PathKey, usize, foldhash::fast::RandomState>,
+    paths: Paths,
     transactions: Transactions<PathKey>,
     call: Option<Call>,
     events: VecDeque<Event>,
@@ -153,28 +144,6 @@ pub struct Watch {
     ids: u64,
 }
 
-/// Both addresses, the local one first, in a form that hashes fast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct PathKey {
-    local: u128,
-    remote: u128,
-    ports: u32,
-}
-
-impl PathKey {
-    fn new(local: SocketAddr, remote: SocketAddr) -> Self {
-        let bits = |ip: IpAddr| match ip {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        Self {
-            local: bits(local.ip()),
-            remote: bits(remote.ip()),
-            ports: u32::from(local.port()) << 16 | u32::from(remote.port()),
-        }
-    }
-}
-
 impl Watch {
     /// Makes a watch that has seen nothing.
     #[must_use]
@@ -182,8 +151,7 @@ impl Watch {
         Self {
             ids: options.seed,
             options,
-            paths: Vec::new(),
-            by_address: HashMap::default(),
+            paths: Paths::default(),
             transactions: Transactions::default(),
             call: None,
             events: VecDeque::new(),
@@ -268,8 +236,8 @@ impl Watch {
                     inner
                 }
                 Class::Rtcp | Class::Dtls => {
-                    if let Some(&path) = self.by_address.get(&key) {
-                        self.paths[path].touch(datagram.at);
+                    if let Some(path) = self.paths.get_mut(key) {
+                        path.touch(datagram.at);
                     }
                     None
                 }
@@ -298,13 +266,14 @@ impl Watch {
             self.counters.rtp_malformed += 1;
             return;
         };
-        let Some(path) = self.path(key, addresses, now) else {
+        let Some(path) = self.paths.admit(key, addresses, now) else {
             return;
         };
-        self.paths[path].touch(now);
-        if let Some(first) = self.paths[path].handle_rtp(&header, direction, relayed, now) {
-            self.open_call(path, first);
-            self.open_leg(path, first);
+        path.touch(now);
+        let proven = path.handle_rtp(&header, direction, relayed, now);
+        self.keep_house_from(now);
+        if let Some(first) = proven {
+            self.open(key, first);
         }
     }
 
@@ -319,29 +288,30 @@ impl Watch {
     ) {
         match (header.class, direction) {
             (MessageClass::Request, direction) => {
-                let Some(path) = self.path(key, addresses, now) else {
+                let Some(path) = self.paths.admit(key, addresses, now) else {
                     return;
                 };
-                self.paths[path].touch(now);
+                path.touch(now);
                 if stun::is_rehearsal(bytes) {
-                    self.paths[path].note_rehearsal();
+                    path.note_rehearsal();
                 }
+                self.keep_house_from(now);
                 if direction == Direction::Egress {
                     self.transactions.handle_request(header.transaction, header.method, key, now);
                 }
             }
             (MessageClass::Success | MessageClass::Error, Direction::Ingress) => {
-                if let Some(&path) = self.by_address.get(&key) {
-                    self.paths[path].touch(now);
+                if let Some(path) = self.paths.get_mut(key) {
+                    path.touch(now);
                 }
                 let answer =
                     self.transactions.handle_answer(header.transaction, header.method, now);
                 if let Some((asked, rtt)) = answer
-                    && let Some(&path) = self.by_address.get(&asked)
+                    && let Some(path) = self.paths.get_mut(asked)
                 {
-                    self.paths[path].note_rtt(rtt);
+                    path.note_rtt(rtt);
                     if self.call.is_some() {
-                        self.open_leg(path, now);
+                        self.open(asked, now);
                     }
                 }
             }
@@ -350,100 +320,25 @@ impl Watch {
         }
     }
 
-    fn path(
-        &mut self,
-        key: PathKey,
-        (local, remote): (SocketAddr, SocketAddr),
-        now: Moment,
-    ) -> Option<usize> {
-        if let Some(&known) = self.by_address.get(&key) {
-            return Some(known);
+    /// Makes a path a leg, of a new call where none is open.
+    fn open(&mut self, path: PathKey, at: Moment) {
+        let (paths, dropped, events) = (&mut self.paths, self.tap_dropped, &mut self.events);
+        match &mut self.call {
+            Some(call) => call.open_leg(path, at, paths, dropped, events),
+            None => {
+                let (id, idle) = (next_id(&mut self.ids), self.options.call_idle);
+                self.call = Some(Call::open(id, path, at, idle, paths, dropped, events));
+            }
         }
-        if self.paths.len() >= PATHS_MAX {
-            let idlest = (0..self.paths.len())
-                .filter(|&n| !self.paths[n].is_leg())
-                .min_by_key(|&n| self.paths[n].last_at());
-            let Some(idlest) = idlest else {
-                self.counters.paths_refused += 1;
-                return None;
-            };
-            self.forget(idlest);
-            self.counters.paths_evicted += 1;
-        }
-        self.paths.push(Path::new(local, remote, now));
-        self.by_address.insert(key, self.paths.len() - 1);
+        self.due = self.due.min(at + leg::INTERVAL);
+    }
+
+    /// Looks for what may be forgotten, from the first packet on.
+    fn keep_house_from(&mut self, now: Moment) {
         if self.housekeeping.is_none() {
             self.housekeeping = Some(now + HOUSEKEEPING);
             self.due = self.due.min(now + HOUSEKEEPING);
         }
-        Some(self.paths.len() - 1)
-    }
-
-    /// Gives up a path that is no leg.
-    fn forget(&mut self, path: usize) {
-        let (local, remote) = self.paths[path].addresses();
-        self.by_address.remove(&PathKey::new(local, remote));
-        self.paths.swap_remove(path);
-        let moved_from = self.paths.len();
-        if let Some(moved) = self.paths.get(path) {
-            let (local, remote) = moved.addresses();
-            self.by_address.insert(PathKey::new(local, remote), path);
-        }
-        if let Some(call) = &mut self.call {
-            for leg in call.legs.iter_mut().filter(|leg| **leg == moved_from) {
-                *leg = path;
-            }
-        }
-    }
-
-    fn open_call(&mut self, path: usize, at: Moment) {
-        if self.call.is_some() {
-            return;
-        }
-        let id = self.next_id();
-        let purpose = if self.paths[path].is_rehearsal() {
-            CallPurpose::Rehearsal
-        } else {
-            CallPurpose::Meeting
-        };
-        self.call = Some(Call { id, opened: at, legs: Vec::new() });
-        self.events.push_back(Event::CallOpened { call: id, at, purpose });
-        self.open_leg(path, at);
-        // Paths that were checked just before belong to the call too: relays, other candidates.
-        let recent =
-            |path: &Path| path.is_answered() && at.since(path.last_at()) < self.options.call_idle;
-        let checked: Vec<_> = (0..self.paths.len()).filter(|&n| recent(&self.paths[n])).collect();
-        for path in checked {
-            self.open_leg(path, at);
-        }
-    }
-
-    fn open_leg(&mut self, path: usize, at: Moment) {
-        let Some(call) = &mut self.call else {
-            return;
-        };
-        let place = &mut self.paths[path];
-        if place.is_leg() {
-            return;
-        }
-        let leg = LegNumber(u16::try_from(call.legs.len()).unwrap_or(u16::MAX));
-        let at = at.max(call.opened);
-        call.legs.push(path);
-        place.open_leg(leg, at, self.tap_dropped);
-        let (local, remote) = place.addresses();
-        let transport = place.transport();
-        let call = call.id;
-        self.events.push_back(Event::LegOpened { call, leg, at, local, remote, transport });
-        self.due = self.due.min(at + leg::INTERVAL);
-    }
-
-    /// SplitMix64: every id is drawn once from the seed's sequence.
-    fn next_id(&mut self) -> CallId {
-        self.ids = self.ids.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.ids;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        CallId(z ^ (z >> 31))
     }
 
     /// Does what is due at `now`: ends intervals, silent legs and the call, forgets idle paths.
@@ -451,11 +346,15 @@ impl Watch {
         if now < self.due {
             return;
         }
-        if self.call_is_over(now) {
-            self.close_call(CallCloseReason::Idle);
-        } else {
-            self.end_intervals(now);
-            self.report_silent_legs(now);
+        let idle = self.options.call_idle;
+        match &self.call {
+            Some(call) if now.since(call.last_at(&self.paths)) >= idle => {
+                self.close_call(CallCloseReason::Idle);
+            }
+            Some(call) => {
+                call.handle_timeout(now, idle, &mut self.paths, self.tap_dropped, &mut self.events)
+            }
+            None => {}
         }
         if self.housekeeping.is_some_and(|at| now >= at) {
             self.keep_house(now);
@@ -463,107 +362,28 @@ impl Watch {
         self.due = self.next_due(now);
     }
 
-    fn call_is_over(&self, now: Moment) -> bool {
-        self.last_of_call().is_some_and(|last| now.since(last) >= self.options.call_idle)
-    }
-
-    /// The latest packet on any leg with media of the open call.
-    fn last_of_call(&self) -> Option<Moment> {
-        let call = self.call.as_ref()?;
-        let legs = call.legs.iter().map(|&leg| &self.paths[leg]);
-        legs.filter(|path| path.has_streams()).map(Path::last_at).max().or(Some(call.opened))
-    }
-
-    fn end_intervals(&mut self, now: Moment) {
-        let Some(call) = &self.call else {
-            return;
-        };
-        for &leg in &call.legs {
-            let path = &mut self.paths[leg];
-            while let Some(end) = path.interval_ends().filter(|end| *end <= now) {
-                if let Some(report) = path.take_interval(end, self.tap_dropped) {
-                    self.events.push_back(Event::Interval { call: call.id, report });
-                }
-            }
-        }
-    }
-
-    fn report_silent_legs(&mut self, now: Moment) {
-        let Some(call) = &self.call else {
-            return;
-        };
-        for &leg in &call.legs {
-            let path = &mut self.paths[leg];
-            if path.has_news()
-                && now.since(path.last_at()) >= self.options.call_idle
-                && let Some(report) = path.take_report(self.tap_dropped)
-            {
-                self.events.push_back(Event::LegSummary { call: call.id, report });
-            }
-        }
-    }
-
     fn close_call(&mut self, reason: CallCloseReason) {
-        let Some(at) = self.last_of_call() else {
-            return;
-        };
-        // What is over by the call's own last packet is reported as whole intervals first.
-        self.end_intervals(at);
-        let Some(call) = self.call.take() else {
-            return;
-        };
-        for &leg in &call.legs {
-            let path = &mut self.paths[leg];
-            if let Some(report) = path.take_interval(at, self.tap_dropped) {
-                self.events.push_back(Event::Interval { call: call.id, report });
-            }
-            if path.has_news()
-                && let Some(report) = path.take_report(self.tap_dropped)
-            {
-                self.events.push_back(Event::LegSummary { call: call.id, report });
-            }
-        }
-        let legs = u16::try_from(call.legs.len()).unwrap_or(u16::MAX);
-        self.events.push_back(Event::CallClosed { call: call.id, at, reason, legs });
-        // A later packet on the same addresses opens another call with counts of its own.
-        for &leg in &call.legs {
-            let (local, remote) = self.paths[leg].addresses();
-            self.paths[leg] = Path::new(local, remote, at);
+        if let Some(call) = self.call.take() {
+            call.close(reason, &mut self.paths, self.tap_dropped, &mut self.events);
         }
     }
 
     fn keep_house(&mut self, now: Moment) {
-        let (paths, by_address) = (&mut self.paths, &self.by_address);
+        let paths = &mut self.paths;
         self.transactions.expire(now, |key| {
-            if let Some(&path) = by_address.get(&key) {
-                paths[path].note_unanswered();
+            if let Some(path) = paths.get_mut(key) {
+                path.note_unanswered();
             }
         });
-        let mut n = 0;
-        while n < self.paths.len() {
-            let path = &self.paths[n];
-            if !path.is_leg() && now.since(path.last_at()) >= PATH_IDLE {
-                self.forget(n);
-            } else {
-                n += 1;
-            }
-        }
+        self.paths.forget_idle(now);
         self.housekeeping = (!self.paths.is_empty()).then_some(now + HOUSEKEEPING);
     }
 
     fn next_due(&self, now: Moment) -> Moment {
-        let mut due = self.housekeeping.unwrap_or(Moment::from_nanos(u64::MAX));
-        if let Some(call) = &self.call {
-            for &leg in &call.legs {
-                if let Some(end) = self.paths[leg].interval_ends() {
-                    due = due.min(end);
-                }
-            }
-            if let Some(last) = self.last_of_call() {
-                due = due.min(last + self.options.call_idle);
-            }
-        }
-        due.max(now)
+        let never = Moment::from_nanos(u64::MAX);
+        let call = self.call.as_ref();
+        let call = call.map_or(never, |call| call.due(self.options.call_idle, &self.paths));
+        self.housekeeping.unwrap_or(never).min(call).max(now)
     }
 
     /// When the watch wants `handle_timeout`, and what for.
@@ -597,6 +417,16 @@ impl Watch {
     /// What was not measured, and why.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters
+        let (paths_evicted, paths_refused) = (self.paths.evicted(), self.paths.refused());
+        Counters { paths_evicted, paths_refused, ..self.counters }
     }
+}
+
+/// SplitMix64: every id is drawn once from the seed's sequence.
+fn next_id(state: &mut u64) -> CallId {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    CallId(z ^ (z >> 31))
 }

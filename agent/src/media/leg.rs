@@ -8,6 +8,7 @@ use roomtone_protocol::media::{Direction, Media, Transport};
 
 use crate::clock::Moment;
 
+use super::paths::PathKey;
 use super::rtp::RtpHeader;
 use super::rtt::RttTally;
 use super::stream::{Stream, StreamReport, StreamSpan};
@@ -125,6 +126,12 @@ impl Path {
             news: true,
             leg: None,
         }
+    }
+
+    /// What finds it in the table.
+    #[must_use]
+    pub fn key(&self) -> PathKey {
+        PathKey::new(self.local, self.remote)
     }
 
     /// The two addresses, the endpoint's first.
