@@ -1,6 +1,7 @@
 //! `roomtone-agent run`: joins tap, watch, spool and uplink.
 //!
-//! Two threads: the observer's, which must never wait for a disk, and the main one, where tokio runs the uplink and this file appends to the spool.
+//! Two threads: the observer's, which must never wait for a disk, and the main one, where tokio runs the uplink and
+//! this file appends to the spool.
 //! Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a path that it taps.
 
 use std::cell::RefCell;

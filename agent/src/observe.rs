@@ -1,6 +1,8 @@
-//! The tap's own thread: sleeps until the kernel has packets or the watch has a deadline, feeds the watch, hands its events on.
+//! The tap's own thread: sleeps until the kernel has packets or the watch has a deadline, feeds the watch, hands its
+//! events on.
 //!
-//! It wakes about four times a second while media flows and not at all while none does. Nothing is sent or written to disk here: a slow disk must not cost packets.
+//! It wakes about four times a second while media flows and not at all while none does. Nothing is sent or written to
+//! disk here: a slow disk must not cost packets.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -14,10 +16,11 @@ use crate::config;
 use crate::media::{self, Event, Watch};
 use crate::tap::{LiveOptions, LiveTap, TapError, local_addresses};
 
-/// Events on their way to the spool, at most. An interval of the largest call (a few legs) makes some ten; where the disk hangs, the thread waits and the
-/// kernel's ring counts what it drops.
+/// Events on their way to the spool, at most. An interval of the largest call (a few legs) makes some ten; where the
+/// disk hangs, the thread waits and the kernel's ring counts what it drops.
 pub const EVENTS_MAX: usize = 1_024;
-/// Packets lie in the ring for a block time-out at most: a deadline is acted on this much later, so that no packet of an interval comes after its end.
+/// Packets lie in the ring for a block time-out at most: a deadline is acted on this much later, so that no packet of
+/// an interval comes after its end.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often the addresses of the interfaces are looked up anew, while packets come.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(30);

@@ -21,7 +21,8 @@ use crate::media::stream::StreamReport;
 
 /// Turns events into records, with one batch of intervals per leg.
 ///
-/// With a live link each interval is a record of its own, so that it can be seen at once. Without one, up to six share a frame: a third of the bytes.
+/// With a live link each interval is a record of its own, so that it can be seen at once. Without one, up to six
+/// share a frame: a third of the bytes.
 #[derive(Debug)]
 pub struct Recorder {
     per_frame: usize,

@@ -7,7 +7,8 @@
 //! - [`Spool::sync`] has returned: it survives a power cut. The daemon calls it at most once a second, so a power cut
 //!   costs at most the last second, of which nobody outside has heard: **only synced records are ever read and sent**.
 //!
-//! Nothing ever asks a person to delete a file. What cannot be read is set aside, counted, reported, and the rest goes on.
+//! Nothing ever asks a person to delete a file. What cannot be read is set aside, counted, reported, and the rest
+//! goes on.
 //!
 //! # On disk
 //! ```text
@@ -21,7 +22,8 @@
 //! ```
 //! The counter never repeats within a ledger's life, so the order of names is the order of age. A name says all that
 //! start-up needs; contents are looked at when they are read, except those of `.open` files, of which there is one
-//! (two or three after a crash in an unlucky moment). Start-up therefore costs one directory listing, whatever the backlog.
+//! (two or three after a crash in an unlucky moment). Start-up therefore costs one directory listing, whatever the
+//! backlog.
 //!
 //! A segment is a header and frames as they go over the wire (`protocol/src/frame.rs`), all of one epoch, their
 //! sequences without gaps. All numbers are little-endian.
@@ -57,22 +59,22 @@
 //! 5. **A failed fsync** is never repeated on that file, since the kernel reports it once and calls the pages clean.
 //!    All frames since the last sync are still in memory (64 KiB at most); they are written to a new segment, which is
 //!    synced instead, and the old one ends by name at the last durable record. The same holds for the ledger: after a
-//!    failed fsync it is replaced by a new file. At start-up an `.open` file that goes beyond `end` is copied rather than
-//!    synced: the process that was killed may have been told of a failure that this one would never hear of.
+//!    failed fsync it is replaced by a new file. At start-up an `.open` file that goes beyond `end` is copied rather
+//!    than synced: the process that was killed may have been told of a failure that this one would never hear of.
 //! 6. **A failed write** is cut back. On a full disk the oldest segment is shed and the write repeated; on other errors
 //!    a new segment is tried. If that fails too, `append` says so; the record's number is spent and reported lost as
 //!    `WriteFailed` as soon as the disk takes writes again.
 //! 7. **Caps.** Above `bytes_max`, or below the floors of free bytes and inodes, whole oldest segments are shed and
 //!    reported as `Shed`. The newest segment is always kept. Shedding by class (good calls' intervals first, call
-//!    summaries and device episodes last) belongs to the fault handling of a later issue.
-//! 8. **A new epoch** begins where the ledger is lost or of a later version, where the sequence nears its end, and where
-//!    a collector acknowledges what was never written: either it is mad, or this disk has forgotten what it had
+//!    summaries and device episodes last) is not there yet.
+//! 8. **A new epoch** begins where the ledger is lost or of a later version, where the sequence nears its end, and
+//!    where a collector acknowledges what was never written: either it is mad, or this disk has forgotten what it had
 //!    promised; in both cases the numbers are not safe. Such an ack is refused; once the epoch has ended it is taken
 //!    for "all of it", so that a forgetful disk costs one connection and not all of them.
 //! 9. **Receipts are sets.** A range may be reported twice, alone or as part of a larger one (after a crash, or when
 //!    neighbours are shed too); it never names a record that is sent after it. A receipt stands behind the gap that it
-//!    explains, so a collector must acknowledge across gaps. At most 32 ranges wait for the ack of their receipts; where
-//!    damage makes more, the two closest become one and the records between them are given up with them.
+//!    explains, so a collector must acknowledge across gaps. At most 32 ranges wait for the ack of their receipts;
+//!    where damage makes more, the two closest become one and the records between them are given up with them.
 //!
 //! Acks move a watermark per epoch. They are durable with the next sync, or at once where a segment can go: a crash in
 //! between makes the uplink send a second's records again, which changes nothing.
@@ -301,9 +303,9 @@ impl Spool {
 
     /// Appends whole frames from `from` on to `buffer` and returns the position behind the last one.
     ///
-    /// `from` itself means that there is nothing more to read until the next [`Self::sync`]. Goes on at the next record that
-    /// exists where `from` is gone, or its epoch ended, or is unknown. Appends at most `bytes_max` bytes, but always one
-    /// frame where there is one; all frames of one call are from one segment.
+    /// `from` itself means that there is nothing more to read until the next [`Self::sync`]. Goes on at the next
+    /// record that exists where `from` is gone, or its epoch ended, or is unknown. Appends at most `bytes_max` bytes,
+    /// but always one frame where there is one; all frames of one call are from one segment.
     ///
     /// # Errors
     /// [`SpoolError::Disk`] where the disk failed; `buffer` is as before.

@@ -1,8 +1,8 @@
 //! The uplink: carries the spool's records to the collector and its acks back.
 //!
-//! [`exchange`] decides, [`quic`] carries, [`Uplink::run`] joins them with the spool on the agent's one tokio thread. It
-//! wakes for new records, for bytes from the collector, for a keep-alive every 15 s, and for the exchange's deadlines;
-//! there is no polling timer.
+//! [`exchange`] decides, [`quic`] carries, [`Uplink::run`] joins them with the spool on the agent's one tokio thread.
+//! It wakes for new records, for bytes from the collector, for a keep-alive every 15 s, and for the exchange's
+//! deadlines; there is no polling timer.
 //!
 //! Bounds: one read of the spool waiting to be sent, 4 KiB of bytes from the collector, the exchange's window.
 
@@ -45,8 +45,8 @@ pub trait Backlog {
     fn oldest(&self) -> Position;
 
     /// Appends whole frames from `from` on to `buffer`, at most `bytes_max` bytes, and returns the position behind
-    /// them. Where it returns `from` there is nothing more until the next notification. Records that are gone are passed over; behind an epoch's
-    /// last record comes the next epoch's first.
+    /// them. Where it returns `from` there is nothing more until the next notification. Records that are gone are
+    /// passed over; behind an epoch's last record comes the next epoch's first.
     ///
     /// # Errors
     /// Where the disk does not answer; the buffer is left as it was.
@@ -163,8 +163,8 @@ enum Input {
 impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
     /// Prepares the link; nothing is sent before [`run`](Self::run).
     ///
-    /// `appended` is notified whenever the backlog has more to read, from any thread; `requests` takes what the collector asks for; `clock`
-    /// reads both clocks of the endpoint.
+    /// `appended` is notified whenever the backlog has more to read, from any thread; `requests` takes what the
+    /// collector asks for; `clock` reads both clocks of the endpoint.
     ///
     /// # Errors
     /// Where the identity's files are unusable, see [`Connector::new`].

@@ -1,6 +1,7 @@
 //! The agent's promised figures, measured on this machine: `cargo bench -p roomtone-agent`.
 //!
-//! Not a timed test: it prints what it finds and writes `target/bench/agent.json`, one object per figure. Ratios are taken within one run, in turns with the peer.
+//! Not a timed test: it prints what it finds and writes `target/bench/agent.json`, one object per figure. Ratios are
+//! taken within one run, in turns with the peer.
 
 mod bytes;
 mod capture;

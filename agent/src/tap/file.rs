@@ -1,8 +1,8 @@
 //! Reads datagrams from a capture file.
 //!
 //! One buffer, read in large pieces and handed out in place: no packet is copied or allocated. The buffer holds one
-//! record at least and grows to no more than the longest record that `record` accepts. Moments are the file's own, which
-//! may go backwards.
+//! record at least and grows to no more than the longest record that `record` accepts. Moments are the file's own,
+//! which may go backwards.
 
 use std::fmt;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! From a captured frame to the head of a UDP datagram, or to the reason why there is none.
 //!
-//! Hand-coded because it runs for every packet of a call and of everything else on the interface: no allocation, no copy,
-//! a few nanoseconds, and every loop has a bound. General packet libraries build the whole header tree first.
+//! Hand-coded because it runs for every packet of a call and of everything else on the interface: no allocation, no
+//! copy, a few nanoseconds, and every loop has a bound. General packet libraries build the whole header tree first.
 //! Reads Ethernet with VLAN tags, Linux cooked v1 and v2, raw IP and BSD loopback; IPv4 with options, IPv6 with
 //! extension headers. Checksums are left alone: network cards fill them in after the tap.
 
@@ -213,7 +213,8 @@ impl Frame<'_> {
                     let udp = self.udp(position, extent)?;
                     return Ok(udp.between(ipv6_address(&head, 8), ipv6_address(&head, 24)));
                 }
-                // Hop-by-hop options, routing, destination options: next header, then length in 8 bytes beyond the first.
+                // Hop-by-hop options, routing, destination options: next header, then length in 8 bytes beyond the
+                // first.
                 0 | 43 | 60 => {
                     let [following, length] = self.take(position, SkipReason::MalformedIp)?;
                     next = following;

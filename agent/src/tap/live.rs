@@ -2,10 +2,9 @@
 //!
 //! The kernel filters, cuts and stamps packets and collects them in blocks (TPACKET_V3). It wakes the reader when a
 //! block is full or its time is over, and never while no packet arrives. Nothing is ever sent.
-//! A packet of the loopback interface is seen once: libpcap drops the outgoing copy. One VLAN tag is looked behind; stacked
-//! tags are for files, since no endpoint is given them.
-//! On `any`, a packet is seen at every interface that it crosses: where there are VLAN interfaces, bonds or bridges, name
-//! the interface that carries the calls.
+//! A packet of the loopback interface is seen once: libpcap drops the outgoing copy. One VLAN tag is looked behind;
+//! stacked tags are for files, since no endpoint is given them. On `any`, a packet is seen at every interface that it
+//! crosses: where there are VLAN interfaces, bonds or bridges, name the interface that carries the calls.
 
 use std::fmt;
 use std::fs::File;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 /// The addresses of all interfaces of this machine at this moment, loopback included, each once.
 ///
-/// Empty where the kernel does not tell: then nothing is known to be local, and whoever asks must infer it from traffic.
+/// Empty where the kernel does not tell: then nothing is known to be local, and whoever asks must infer it from
+/// traffic.
 #[must_use]
 pub fn local_addresses() -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> =

@@ -13,12 +13,13 @@
 //!   of the Hello's epoch below. Where `next` lies before the oldest record held, the collector lost data that it had
 //!   acknowledged: the link goes on at the oldest record and reports it.
 //! - Where `next` lies behind the newest record of the epoch being written, the collector knows more than the agent: a
-//!   disk image was restored (or the collector lies). Nothing is sent, since new records under numbers already used would
-//!   be taken for repetitions and vanish. [`Cause::CollectorAhead`] carries the claim to the spool, which refuses it as an
-//!   ack and begins a new epoch; the next connection goes on from there. A Welcome within what is held is trusted as
-//!   every ack is: a collector that lies could as well throw away what it acknowledges.
-//! - An ack for what was never sent ends the connection, unless a later epoch was sent since: its loss receipts may have
-//!   told the collector of numbers that no longer exist. An ack repeated, or for an epoch not in flight, is counted.
+//!   disk image was restored (or the collector lies). Nothing is sent, since new records under numbers already used
+//!   would be taken for repetitions and vanish. [`Cause::CollectorAhead`] carries the claim to the spool, which
+//!   refuses it as an ack and begins a new epoch; the next connection goes on from there. A Welcome within what is
+//!   held is trusted as every ack is: a collector that lies could as well throw away what it acknowledges.
+//! - An ack for what was never sent ends the connection, unless a later epoch was sent since: its loss receipts may
+//!   have told the collector of numbers that no longer exist. An ack repeated, or for an epoch not in flight, is
+//!   counted.
 //! - At most [`Limits::window_bytes`] are in flight. No ack progress for [`Limits::progress_timeout`] while records are
 //!   in flight ends the connection, whatever the transport believes of itself.
 //! - Everything unacknowledged is sent again on the next connection: a record is known by (endpoint, epoch, sequence).
@@ -297,7 +298,8 @@ impl Exchange {
         }
         self.judge_link(now);
         self.transmit = None;
-        // What was asked for or told on the dead connection and not yet picked up stays true, but for the order to close.
+        // What was asked for or told on the dead connection and not yet picked up stays true, but for the order to
+        // close.
         self.events.retain(|event| !matches!(event, Event::Close(_) | Event::Connect));
         self.phase = if self.flush_until.is_some() {
             Phase::Finished

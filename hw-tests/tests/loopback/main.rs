@@ -1,6 +1,7 @@
 //! Trials of the two programs together, on this machine's loopback and on two hosts made of network namespaces.
 //!
-//! The programs are those of the build that this test belongs to: `cargo build --workspace` comes first, as in `make test`.
+//! The programs are those of the build that this test belongs to: `cargo build --workspace` comes first, as in `make
+//! test`.
 
 #![allow(
     clippy::unwrap_used,
