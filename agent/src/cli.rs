@@ -1,7 +1,7 @@
 //! The command line: what is asked, and how it ends.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage: the command line or the config file, which no restart will mend. Errors are one line on stderr that says
-//! what was wrong and what to do.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage: the command line or the config file, which no restart will mend.
+//! Errors are one line on stderr that says what was wrong and what to do.
 
 mod rehearse;
 
@@ -19,7 +19,7 @@ use crate::{analyze, daemon, telemetry};
 
 /// Measures call legs on this endpoint from their own packets and ships the figures to a collector.
 ///
-/// Reads packet headers only; audio never enters the process.
+/// Reads packet heads only; no audio is decoded, kept or sent.
 #[derive(Debug, Parser)]
 #[command(name = "roomtone-agent", version, disable_help_subcommand = true)]
 struct Cli {

@@ -99,7 +99,7 @@ pub const REFERENCE: &[OptionDoc] = &[
         unit: "bytes",
         default: Some("\"144B\""),
         range: "128B to 1KiB",
-        what: "how much of each packet is read: the heads; audio stays outside",
+        what: "how much of each packet the kernel hands over: all heads, and behind short ones payload that nothing reads",
     },
     OptionDoc {
         key: "tap.ring_bytes",
@@ -173,4 +173,24 @@ pub fn markdown() -> String {
         text.push_str(&format!("| `{key}` | {unit} | {default} | {range} | {what} |\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The README's table is this file's; `ROOMTONE_GOLDEN=write` puts it there.
+    #[test]
+    fn readme_tells_of_every_key() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(file).unwrap();
+        let (begin, end) = ("<!-- agent keys -->\n", "<!-- end of agent keys -->");
+        let (head, rest) = readme.split_once(begin).expect("the README has the first marker");
+        let (table, tail) = rest.split_once(end).expect("the README has the second marker");
+        if std::env::var_os("ROOMTONE_GOLDEN").is_some_and(|value| value == "write") {
+            let text = [head, begin, &markdown(), end, tail].concat();
+            return std::fs::write(file, text).unwrap();
+        }
+        assert_eq!(table, markdown(), "write the table anew with ROOMTONE_GOLDEN=write");
+    }
 }

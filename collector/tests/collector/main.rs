@@ -9,3 +9,4 @@ mod fixture;
 mod hostile;
 mod ingest;
 mod process;
+mod readme;
