@@ -1,6 +1,7 @@
 //! `roomtone-agent analyze FILE`: a capture file through the same cores that a live agent uses.
 //!
-//! Needs no root and no collector, so that every number can be checked by anyone. Reads the file twice where the local side has to be inferred.
+//! Needs no root and no collector, so that every number can be checked by anyone. Reads the file twice where the
+//! local side has to be inferred.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -168,8 +169,8 @@ pub struct JitterMs {
 
 /// Measures a capture file.
 ///
-/// # Errors
-/// Where the file cannot be read or is no capture; a capture that ends in the middle of a record is measured up to there.
+/// # Errors Where the file cannot be read or is no capture; a capture that ends in the middle of a record is measured
+/// up to there.
 pub fn run(options: &Options) -> Result<Analysis, TapError> {
     let until = options.until.map(|ms| Moment::from_nanos(ms.saturating_mul(1_000_000)));
     let (addresses, source) = if options.local.is_empty() {

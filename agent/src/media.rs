@@ -1,10 +1,11 @@
 //! The media watch: from datagrams to calls, legs, intervals and totals.
 //!
-//! Sans-I/O: [`Watch::handle_datagram`] and [`Watch::handle_timeout`] feed it, [`Watch::poll_event`] drains it, [`Watch::poll_timeout`] says when it wants
-//! to be woken. A call opens with its first proven stream and closes when none of its legs had a packet for the idle time; legs that overlap in time belong to one call.
+//! Sans-I/O: [`Watch::handle_datagram`] and [`Watch::handle_timeout`] feed it, [`Watch::poll_event`] drains it,
+//! [`Watch::poll_timeout`] says when it wants to be woken. A call opens with its first proven stream and closes when
+//! none of its legs had a packet for the idle time; legs that overlap in time belong to one call.
 //!
-//! Limits: [`paths::PATHS_MAX`] address pairs, [`leg::STREAMS_MAX`] streams each; what lies beyond is counted in [`Counters`] and forgotten. What it leaves out: RTCP in
-//! the clear and the playout model come with the verdict.
+//! Limits: [`paths::PATHS_MAX`] address pairs, [`leg::STREAMS_MAX`] streams each; what lies beyond is counted in
+//! [`Counters`] and forgotten. What it leaves out: RTCP in the clear and the playout model come with the verdict.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,5 @@
-//! The running agent's own cost: memory, CPU and wake-ups beside a call of two legs, read from the kernel's account of the process.
+//! The running agent's own cost: memory, CPU and wake-ups beside a call of two legs, read from the kernel's account
+//! of the process.
 
 use std::fs;
 use std::path::Path;

@@ -146,7 +146,8 @@ pub struct LegSummary {
     pub closed: Stamp,
     /// Round trips over the whole leg.
     pub rtt: RttSummary,
-    /// Packets of the whole interface that the tap itself lost while the leg lasted. Where this is not 0, loss may be ours.
+    /// Packets of the whole interface that the tap itself lost while the leg lasted. Where this is not 0, loss may be
+    /// ours.
     pub tap_dropped: u64,
     /// Its streams, in order of appearance.
     pub streams: Vec<StreamSummary, STREAMS_PER_LEG_MAX>,

@@ -1,3 +1,5 @@
+//! Coverage-guided search with the body of `agent/tests/agent/fuzz_bodies` for `capture_file`.
+
 #![no_main]
 
 #[path = "../../tests/agent/fuzz_bodies/capture_file.rs"]

@@ -1,3 +1,5 @@
+//! Coverage-guided search with the body of `agent/tests/agent/fuzz_bodies` for `rtp`.
+
 #![no_main]
 
 #[path = "../../tests/agent/fuzz_bodies/rtp.rs"]

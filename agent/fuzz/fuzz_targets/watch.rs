@@ -1,3 +1,5 @@
+//! Coverage-guided search with the body of `agent/tests/agent/fuzz_bodies` for `watch`.
+
 #![no_main]
 
 #[path = "../../tests/agent/fuzz_bodies/watch.rs"]

@@ -21,7 +21,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// Opens a call with the path whose stream proved itself; paths that were checked just before belong to it too: relays, other candidates.
+    /// Opens a call with the path whose stream proved itself; paths that were checked just before belong to it too:
+    /// relays, other candidates.
     pub fn open(
         id: CallId,
         first: PathKey,

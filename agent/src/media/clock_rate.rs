@@ -8,7 +8,8 @@ use roomtone_protocol::media::ClockRateSource;
 
 use crate::clock::Moment;
 
-/// The rates that audio and video codecs use in practice (RFC 3551, 7587, 3389; Teams: SILK 8..24 kHz, Opus 48 kHz, Satin 32 kHz).
+/// The rates that audio and video codecs use in practice (RFC 3551, 7587, 3389; Teams: SILK 8..24 kHz, Opus 48 kHz,
+/// Satin 32 kHz).
 const RATES_HZ: [u32; 6] = [8_000, 16_000, 24_000, 32_000, 48_000, 90_000];
 /// One look at the slope takes this long; two looks in a row must agree.
 const LOOK: Duration = Duration::from_secs(1);
@@ -124,7 +125,8 @@ impl ClockRate {
     }
 }
 
-/// The rate of a stream that ended too early for two looks, from the packets that waited: at least eight over at least 200 ms.
+/// The rate of a stream that ended too early for two looks, from the packets that waited: at least eight over at
+/// least 200 ms.
 #[must_use]
 pub fn of_short_stream(packets: &[(Moment, u32)]) -> Option<u32> {
     let (&(began, first), &(ended, last)) = (packets.first()?, packets.last()?);
@@ -150,7 +152,8 @@ fn nearest(from: Look, timestamp: u32, now: Moment) -> Option<u32> {
 
 /// Whether RTP time and arrival time of a few packets can belong to any clock at all: 4 to 200 kHz.
 ///
-/// Wide, because four packets may come in one burst; narrow enough for counters and noise. `elapsed` of zero says nothing.
+/// Wide, because four packets may come in one burst; narrow enough for counters and noise. `elapsed` of zero says
+/// nothing.
 #[must_use]
 pub fn is_plausible(ticks: u32, elapsed: Duration) -> bool {
     let micros = elapsed.as_micros();

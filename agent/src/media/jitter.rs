@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// A difference in transit beyond this is a jump of the sender's clock (another source behind the same SSRC), not jitter.
+/// A difference in transit beyond this is a jump of the sender's clock (another source behind the same SSRC), not
+/// jitter.
 const JUMP: i64 = 5_000_000_000;
 
 /// The running estimate J and what is kept of it.
 ///
-/// Kept in nanoseconds, so that streams of different clock rates compare. Fed with packets in sequence order only, as browsers do: a late packet's
-/// delay has been paid by its successors' already.
+/// Kept in nanoseconds, so that streams of different clock rates compare. Fed with packets in sequence order only, as
+/// browsers do: a late packet's delay has been paid by its successors' already.
 #[derive(Debug, Clone)]
 pub struct Jitter {
     nanos_per_tick: f64,
@@ -63,8 +64,9 @@ impl Jitter {
 
     /// Takes a packet that advanced its sequence.
     ///
-    /// Packets that share a timestamp (a video frame, an RFC 4733 event, a padding probe behind speech) were not sampled apart: they add nothing, but the next
-    /// sample is compared with the latest of them, as Chromium's receiver statistics do. Where a sender paces such packets, that spread shows as jitter.
+    /// Packets that share a timestamp (a video frame, an RFC 4733 event, a padding probe behind speech) were not
+    /// sampled apart: they add nothing, but the next sample is compared with the latest of them, as Chromium's
+    /// receiver statistics do. Where a sender paces such packets, that spread shows as jitter.
     pub fn handle(&mut self, timestamp: u32, now: Moment) {
         let Some((then, before)) = self.reference else {
             self.reference = Some((now, timestamp));

@@ -1,4 +1,5 @@
-//! One path between two UDP addresses, and the leg that it becomes with its first proven stream or, during a call, its first answered check.
+//! One path between two UDP addresses, and the leg that it becomes with its first proven stream or, during a call,
+//! its first answered check.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -279,14 +280,16 @@ impl Path {
 
     /// When the current interval ends, for a leg; `None` for one that lasts until the leg closes.
     ///
-    /// That is the 65,536th, after seven and a half days, since no number is left behind it, and one that reaches beyond the last moment there is.
+    /// That is the 65,536th, after seven and a half days, since no number is left behind it, and one that reaches
+    /// beyond the last moment there is.
     #[must_use]
     pub fn interval_ends(&self) -> Option<Moment> {
         let leg = self.leg.filter(|leg| leg.interval < u16::MAX)?;
         Some(leg.interval_started + INTERVAL).filter(|end| *end < Moment::from_nanos(u64::MAX))
     }
 
-    /// Ends the interval that is over at `now`, or with `end` the one that is cut short; `None` where nothing happened in it.
+    /// Ends the interval that is over at `now`, or with `end` the one that is cut short; `None` where nothing
+    /// happened in it.
     pub fn take_interval(&mut self, end: Moment, tap_dropped: u64) -> Option<IntervalReport> {
         let leg = self.leg.as_mut()?;
         let (index, started) = (leg.interval, leg.interval_started);

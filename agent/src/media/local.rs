@@ -120,7 +120,8 @@ impl LocalInference {
         }
     }
 
-    /// The address that answers at least four times faster than the slowest: a round trip lies between a tap and the far side only.
+    /// The address that answers at least four times faster than the slowest: a round trip lies between a tap and the
+    /// far side only.
     fn fastest_answerer(&self) -> Option<IpAddr> {
         let mut means: Vec<_> = self
             .seen

@@ -8,11 +8,13 @@ use crate::clock::Moment;
 
 use super::leg::Path;
 
-/// Address pairs watched at once, at most. At the limit a pair that is no leg gives way, among some the one silent for longest.
+/// Address pairs watched at once, at most. At the limit a pair that is no leg gives way, among some the one silent
+/// for longest.
 pub const PATHS_MAX: usize = 4_096;
 /// A pair that is no leg is forgotten after this silence.
 const PATH_IDLE: Duration = Duration::from_secs(30);
-/// How many pairs are looked at for one that may give way: a flood of addresses must not cost a walk over all of them per packet.
+/// How many pairs are looked at for one that may give way: a flood of addresses must not cost a walk over all of them
+/// per packet.
 const EVICTION_LOOK: usize = 64;
 
 /// Both addresses, the local one first, in a form that hashes fast.

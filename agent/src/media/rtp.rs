@@ -20,8 +20,8 @@ pub struct RtpHeader {
 
 /// Parses an RTP header.
 ///
-/// `bytes` is what was captured of the datagram, `wire_bytes` its length on the wire. `None` where it cannot be RTP: another
-/// version, a barred payload type, or header fields that reach beyond the datagram.
+/// `bytes` is what was captured of the datagram, `wire_bytes` its length on the wire. `None` where it cannot be RTP:
+/// another version, a barred payload type, or header fields that reach beyond the datagram.
 #[must_use]
 pub fn parse(bytes: &[u8], wire_bytes: u16) -> Option<RtpHeader> {
     let head = bytes.first_chunk::<12>()?;

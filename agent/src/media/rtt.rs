@@ -1,7 +1,7 @@
 //! Round trips of STUN transactions that the endpoint itself began.
 //!
-//! Matched by transaction id, not by address: relays answer from other addresses than they were asked at. Our own answers to inbound checks are
-//! processing time, not a round trip, and are never looked at.
+//! Matched by transaction id, not by address: relays answer from other addresses than they were asked at. Our own
+//! answers to inbound checks are processing time, not a round trip, and are never looked at.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use super::stun::TransactionId;
 const GIVE_UP: Duration = Duration::from_millis(39_500);
 /// Open transactions kept at most: a room that checks 100 paths twice a second for the give-up time.
 const OPEN_MAX: usize = 8_192;
-/// The same request twice within this time is a duplicate on the wire; later it is a retransmission (RFC 8489: not before 500 ms, Teams: 100 ms), whose
-/// answer cannot be told from the first one's.
+/// The same request twice within this time is a duplicate on the wire; later it is a retransmission (RFC 8489: not
+/// before 500 ms, Teams: 100 ms), whose answer cannot be told from the first one's.
 const DUPLICATE_WITHIN: Duration = Duration::from_millis(20);
 
 /// Sum, count and extremes of some round trips.

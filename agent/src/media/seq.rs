@@ -1,19 +1,21 @@
 //! Sequence numbers: what was expected, received, lost, duplicated, reordered, restarted.
 //!
-//! RFC 3550 A.1 and A.3, with what they leave open closed: duplicates are known by a window of 1,024 numbers and never cancel loss, a late packet never
-//! wraps the counter, a jump is a hole only where clock and RTP time agree that so many packets fit into it, and otherwise a restart,
-//! which must be confirmed by a second packet.
+//! RFC 3550 A.1 and A.3, with what they leave open closed: duplicates are known by a window of 1,024 numbers and
+//! never cancel loss, a late packet never wraps the counter, a jump is a hole only where clock and RTP time agree
+//! that so many packets fit into it, and otherwise a restart, which must be confirmed by a second packet.
 
 use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// How many numbers below the highest are remembered one by one: at 50 packets/s 20 s, the SRTP replay window that browsers use.
+/// How many numbers below the highest are remembered one by one: at 50 packets/s 20 s, the SRTP replay window that
+/// browsers use.
 const WINDOW: u16 = 1024;
 const WORDS: usize = WINDOW as usize / 64;
 /// RFC 3550 A.1: a step forward of less than this is loss and never a restart.
 const MAX_DROPOUT: u16 = 3000;
-/// A late packet is at most this old by its RTP time: no network holds one longer, a restarted sender may reuse its numbers.
+/// A late packet is at most this old by its RTP time: no network holds one longer, a restarted sender may reuse its
+/// numbers.
 const LATE_MAX: Duration = Duration::from_secs(5);
 /// Assumed spacing of packets until the stream has shown its own: 20 ms, the usual frame.
 const SPACING_ASSUMED: Duration = Duration::from_millis(20);

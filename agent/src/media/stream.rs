@@ -1,7 +1,8 @@
 //! One stream: an SSRC in one direction of a leg, from candidate to proof to totals.
 //!
-//! A candidate counts from its first packet, so that nothing is missing once it is proven; it is proven by four packets in sequence and a plausible
-//! clock. Proprietary traffic that begins like RTP stays a candidate and is forgotten.
+//! A candidate counts from its first packet, so that nothing is missing once it is proven; it is proven by four
+//! packets in sequence and a plausible clock. Proprietary traffic that begins like RTP stays a candidate and is
+//! forgotten.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! STUN messages (RFC 8489 section 5) and the little of TURN (RFC 8656, \[MS-TURN\]) that hides media.
 //!
-//! Only what a passive observer needs: class, method, transaction id, one label and the datagram inside a Send or Data message. Attributes
-//! are walked as far as they were captured.
+//! Only what a passive observer needs: class, method, transaction id, one label and the datagram inside a Send or
+//! Data message. Attributes are walked as far as they were captured.
 
 /// The transaction id of RFC 8489, or with the four bytes before it that of RFC 3489, where they are part of the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,7 +36,8 @@ const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const HEADER_BYTES: usize = 20;
 const METHOD_SEND: u16 = 0x006;
 const METHOD_DATA: u16 = 0x007;
-/// \[MS-TURN\] 2.2.1: Send request 0x0004 and Data indication 0x0115, older than RFC 5766 and still what Teams relays speak.
+/// \[MS-TURN\] 2.2.1: Send request 0x0004 and Data indication 0x0115, older than RFC 5766 and still what Teams relays
+/// speak.
 const MS_TURN_SEND_REQUEST: u16 = 0x0004;
 const MS_TURN_DATA_INDICATION: u16 = 0x0115;
 const ATTRIBUTE_DATA: u16 = 0x0013;
@@ -47,8 +48,8 @@ pub const REHEARSAL_SOFTWARE: &[u8] = b"roomtone rehearsal";
 
 /// Parses the fixed header.
 ///
-/// With the RFC 8489 cookie, or without it the RFC 3489 form. `None` where the length field disagrees with the datagram: proprietary protocols
-/// begin with the same bytes.
+/// With the RFC 8489 cookie, or without it the RFC 3489 form. `None` where the length field disagrees with the
+/// datagram: proprietary protocols begin with the same bytes.
 #[must_use]
 pub fn parse(bytes: &[u8], wire_bytes: u16) -> Option<StunHeader> {
     let head = bytes.first_chunk::<HEADER_BYTES>()?;

@@ -1,8 +1,9 @@
 //! The project's own captures of rehearsals, against what the rehearsal says that it did.
 //!
-//! Recorded on the loopback interface at the caller's side, RTP cut behind its headers: `rehearsal` (delay 40 ms, jitter 12 ms, loss 2 %), `burst`
-//! (loss 8 % in bursts of 5, duplicates 1 %), `reorder` (loss 2 %, reordering 5 %), 62 s each. Beside each lies the rehearsal's report. With
-//! `ROOMTONE_GOLDEN=write`, the golden text is written anew first.
+//! Recorded on the loopback interface at the caller's side, RTP cut behind its headers: `rehearsal` (delay 40 ms,
+//! jitter 12 ms, loss 2 %), `burst` (loss 8 % in bursts of 5, duplicates 1 %), `reorder` (loss 2 %, reordering 5 %),
+//! 62 s each. Beside each lies the rehearsal's report. With `ROOMTONE_GOLDEN=write`, the golden text is written anew
+//! first.
 
 use std::path::{Path, PathBuf};
 
@@ -71,7 +72,8 @@ fn rehearsals_are_counted_packet_for_packet() {
         ];
         let ingress = find(callee, "ingress");
         assert_eq!(counts(ingress), expected, "{name}");
-        // J settles at the mean change of delay. Packets that were overtaken are in that mean only, so without them it says nothing of J.
+        // J settles at the mean change of delay. Packets that were overtaken are in that mean only, so without them
+        // it says nothing of J.
         let change = callee["injected"]["delayChange"]["meanMs"].as_f64().unwrap();
         let jitter = ingress.jitter_ms.mean.unwrap();
         let overtaken = ingress.packets_reordered > 0;

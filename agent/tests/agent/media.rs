@@ -1,4 +1,5 @@
-//! The media watch against packets made by hand: what others get wrong (reference facts, peers A.2), and the life of calls and legs.
+//! The media watch against packets made by hand: what others get wrong (reference facts, peers A.2), and the life of
+//! calls and legs.
 
 use roomtone_agent::clock::Moment;
 use roomtone_agent::media::Event;

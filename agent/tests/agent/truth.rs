@@ -1,6 +1,7 @@
 //! Real Chromium calls against what the receiving browser itself said (`getStats`).
 //!
-//! The captures lie beside the checkout and are used where they are present; the project's own captures are always used.
+//! The captures lie beside the checkout and are used where they are present; the project's own captures are always
+//! used.
 
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,8 @@ fn browser_calls_are_counted_packet_for_packet() {
             if cut == samples.len() {
                 assert_eq!(counts(stream), claimed.into(), "{name}");
             } else {
-                // In mid-call a packet may sit between the interface and the browser's counter: at most the last 20 ms of them.
+                // In mid-call a packet may sit between the interface and the browser's counter: at most the last 20
+                // ms of them.
                 let earlier = analyze(&file, Some(at - 20));
                 let (_, earlier) = find(&earlier, ssrc);
                 let between =

@@ -344,7 +344,8 @@ impl World {
         let epochs: BTreeSet<Epoch> = wire.received.iter().map(|id| id.epoch).collect();
         let mut acks = Vec::new();
         for epoch in epochs {
-            // What the agent does not hold any more will not come; below the Hello's oldest there is nothing to wait for.
+            // What the agent does not hold any more will not come; below the Hello's oldest there is nothing to wait
+            // for.
             let floor = wire.floor.filter(|(e, _)| *e == epoch).map_or(Sequence(0), |(_, s)| s);
             let next = watermark(&self.stored, epoch, floor);
             if wire.acked.insert(epoch, next) != Some(next) {

@@ -1,4 +1,5 @@
-//! What others get wrong, measured on the same streams: `tshark -z rtp,streams` 4.0.17 and plain expected minus received.
+//! What others get wrong, measured on the same streams: `tshark -z rtp,streams` 4.0.17 and plain expected minus
+//! received.
 //!
 //! Each test names the wrong answer. All go through the whole watch, from datagrams to the leg's summary.
 
@@ -141,8 +142,9 @@ fn telephone_event_whose_end_comes_three_times_is_not_negative_loss() {
 
 #[test]
 fn pause_in_which_the_numbers_go_on_is_one_hole_and_leaves_the_other_side_alone() {
-    // As where T.38 takes over from audio: one side sends 100 packets, nothing for 34 s while it counts on by 1,700, and 59 more. No packet tells such a
-    // sender from a path that swallows all, so the numbers count; but clock, jitter and the other side's figures stay what they were.
+    // As where T.38 takes over from audio: one side sends 100 packets, nothing for 34 s while it counts on by 1,700,
+    // and 59 more. No packet tells such a sender from a path that swallows all, so the numbers count; but clock,
+    // jitter and the other side's figures stay what they were.
     let mut world = World::new();
     for n in 0..1_859 {
         world.ingress(ms(n * 20), &g711(n, n).bytes());

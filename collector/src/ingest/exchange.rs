@@ -187,7 +187,8 @@ impl Exchange {
         }
     }
 
-    /// Whether [`poll_step`](Self::poll_step) may answer `Submit`, so that a place in the store's queue is needed first.
+    /// Whether [`poll_step`](Self::poll_step) may answer `Submit`, so that a place in the store's queue is needed
+    /// first.
     #[must_use]
     pub fn may_submit(&self) -> bool {
         self.state == State::Open

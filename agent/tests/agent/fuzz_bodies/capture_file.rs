@@ -1,5 +1,5 @@
-//! What must hold for any file: every packet is either handed over or counted, nothing is longer than the input, and the
-//! size of the reads changes nothing.
+//! What must hold for any file: every packet is either handed over or counted, nothing is longer than the input, and
+//! the size of the reads changes nothing.
 
 use std::io::Read;
 
