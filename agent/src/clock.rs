@@ -3,6 +3,7 @@
 //! A live agent counts from boot (`CLOCK_BOOTTIME`, suspend included), a capture file from 1970. A core never knows
 //! which: it only takes differences.
 
+pub mod packet_clock;
 pub mod system;
 
 use std::time::Duration;
@@ -42,6 +43,15 @@ impl Moment {
     }
 }
 
+impl std::ops::Sub<Duration> for Moment {
+    type Output = Self;
+
+    /// The origin where `by` reaches beyond it.
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
 impl std::ops::Add<Duration> for Moment {
     type Output = Self;
 
@@ -65,6 +75,13 @@ impl WallOffset {
     #[must_use]
     pub fn from_readings(wall_nanos: u64, moment: Moment) -> Self {
         Self { nanos_at_origin: i128::from(wall_nanos) - i128::from(moment.0) }
+    }
+
+    /// How far apart two offsets are: how much the wall clock was set between them.
+    #[must_use]
+    pub fn distance(self, other: Self) -> Duration {
+        let nanos = self.nanos_at_origin.abs_diff(other.nanos_at_origin);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// Both clocks at a moment.
