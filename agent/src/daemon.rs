@@ -69,7 +69,8 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch SIGINT"))?;
 
     // First what most often is missing, so that its absence is all that is said.
-    let (observer, stop, events) = Observer::open(&config.tap, &config.media, seed()?)?;
+    let (observer, stop, events) =
+        Observer::open(&config.tap, &config.media, &config.collector, seed()?)?;
     let spool = Rc::new(RefCell::new(open_spool(config)?));
     let appended = Arc::new(Notify::new());
     // Nobody serves requests yet: self-tests arrive with the device watch.

@@ -4,28 +4,28 @@
 //! It wakes about four times a second while media flows and not at all while none does. Nothing is sent or written to
 //! disk here: a slow disk must not cost packets.
 
-use std::os::fd::{AsFd, OwnedFd};
+mod pace;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::sync::mpsc;
 
-use crate::clock::system;
-use crate::clock::{Moment, WallOffset};
+use crate::clock::packet_clock::PacketClock;
+use crate::clock::{Moment, WallOffset, system};
 use crate::config;
 use crate::media::{self, Event, Watch};
-use crate::tap::{LiveOptions, LiveTap, TapError, local_addresses};
+use crate::tap::{Datagram, LiveOptions, LiveTap, TapError, local_addresses};
+use pace::{Pace, Reopening};
 
 /// Events on their way to the spool, at most. An interval of the largest call (a few legs) makes some ten; where the
 /// disk hangs, the thread waits and the kernel's ring counts what it drops.
 pub const EVENTS_MAX: usize = 1_024;
-/// Packets lie in the ring for a block time-out at most: a deadline is acted on this much later, so that no packet of
-/// an interval comes after its end.
-const SETTLE: Duration = Duration::from_millis(50);
 /// How often the addresses of the interfaces are looked up anew, while packets come.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(30);
-/// How long to wait before a tap that broke is opened again, at first and at most.
-const REOPEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// An event and the offset of the wall clock when it was noticed.
 pub type Noticed = (Event, WallOffset);
@@ -35,7 +35,10 @@ pub struct Observer {
     tap: LiveTap,
     options: LiveOptions,
     watch: Watch,
-    fixed_local: bool,
+    clock: PacketClock,
+    pace: Pace,
+    /// When the interfaces' addresses are looked up again; `None` where the config names the endpoint's own.
+    addresses_due: Option<Moment>,
     stop: Arc<OwnedFd>,
     events: mpsc::Sender<Noticed>,
     dropped_before: u64,
@@ -54,13 +57,14 @@ impl Stop {
 }
 
 impl Observer {
-    /// Opens the tap.
+    /// Opens the tap; what goes to and comes from the collector stays outside of it.
     ///
     /// # Errors
     /// As [`LiveTap::open`]; [`TapError::Wait`] where the kernel has no descriptor left.
     pub fn open(
         tap: &config::Tap,
         media: &config::Media,
+        collector: &config::Collector,
         seed: u64,
     ) -> Result<(Self, Stop, mpsc::Receiver<Noticed>), TapError> {
         let options = LiveOptions {
@@ -68,20 +72,25 @@ impl Observer {
             snap_bytes: tap.snap_bytes,
             ring_bytes: tap.ring_bytes,
             block_timeout: tap.block_timeout,
-            exclude: Vec::new(),
+            exclude: own_traffic(collector).into_iter().collect(),
         };
         let live = LiveTap::open(&options)?;
-        let local = if tap.local.is_empty() { local_addresses() } else { tap.local.clone() };
+        let is_fixed = !tap.local.is_empty();
+        let local = if is_fixed { tap.local.clone() } else { local_addresses() };
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
         let stop =
             rustix::event::eventfd(0, flags).map_err(|error| TapError::Wait(error.into()))?;
         let stop = Arc::new(stop);
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let (now, wall) = system::now_and_wall();
+        let pace = Pace::new(options.block_timeout);
         let observer = Self {
             tap: live,
             options,
             watch: Watch::new(media::Options { local, call_idle: media.call_idle, seed }),
-            fixed_local: !tap.local.is_empty(),
+            clock: PacketClock::new(wall, now, pace.hold()),
+            pace,
+            addresses_due: (!is_fixed).then_some(now + ADDRESSES_EVERY),
             stop: Arc::clone(&stop),
             events,
             dropped_before: 0,
@@ -91,9 +100,8 @@ impl Observer {
 
     /// Observes until it is stopped or nobody listens any more.
     pub fn run(mut self) {
-        let mut addresses_due = system::now() + ADDRESSES_EVERY;
         loop {
-            match self.observe(&mut addresses_due) {
+            match self.observe() {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -111,51 +119,50 @@ impl Observer {
 
     /// Reads what the kernel still holds back in a block that is not full.
     fn settle(&mut self) {
-        let until = system::now() + self.options.block_timeout + SETTLE;
+        let until = system::now() + self.pace.hold();
         loop {
             let left = until.since(system::now());
-            if left.is_zero() {
-                break;
-            }
             // The tap's own descriptor alone: the request to end stays readable.
-            let mut ready = [rustix::event::PollFd::from_borrowed_fd(
-                self.tap.fd(),
-                rustix::event::PollFlags::IN,
-            )];
-            let timeout = rustix::event::Timespec::try_from(left).ok();
-            if !matches!(rustix::event::poll(&mut ready, timeout.as_ref()), Ok(1..)) {
+            if left.is_zero() || !is_readable(self.tap.fd(), left) {
                 break;
             }
-            let watch = &mut self.watch;
-            let wall = system::now_and_wall().1;
-            if self.tap.drain(wall, |datagram| watch.handle_datagram(&datagram)).is_err() {
+            let (now, wall) = system::now_and_wall();
+            if self.drain(now, wall).is_err() {
                 break;
             }
         }
     }
 
     /// One round: sleep, read, decide. False when the end was asked for.
-    fn observe(&mut self, addresses_due: &mut Moment) -> Result<bool, TapError> {
-        let settle = self.options.block_timeout + SETTLE;
-        let due = self.watch.poll_timeout().map(|(at, _)| at + settle);
-        let timeout = due.map(|due| due.since(system::now()));
+    fn observe(&mut self) -> Result<bool, TapError> {
+        let due = self.watch.poll_timeout().map(|(at, _)| at);
+        let timeout = self.pace.sleep(due, system::now());
         let woken = self.tap.wait(self.stop.as_fd(), timeout)?;
         let (now, wall) = system::now_and_wall();
         if woken.packets {
-            let watch = &mut self.watch;
-            self.tap.drain(wall, |datagram| watch.handle_datagram(&datagram))?;
-            self.watch.note_tap_dropped(self.dropped_before + self.tap.stats()?.dropped);
-            if now >= *addresses_due && !self.fixed_local {
+            if self.addresses_due.is_some_and(|due| now >= due) {
                 self.watch.set_local(local_addresses());
-                *addresses_due = now + ADDRESSES_EVERY;
+                self.addresses_due = Some(now + ADDRESSES_EVERY);
             }
+            self.drain(now, wall)?;
+            self.watch.note_tap_dropped(self.dropped_before + self.tap.stats()?.dropped);
         }
-        if due.is_some_and(|due| now >= due) {
-            self.watch.handle_timeout(Moment::from_nanos(
-                now.since(Moment::ORIGIN + settle).as_nanos() as u64,
-            ));
-        }
+        self.watch.handle_timeout(self.pace.settled(now));
         Ok(self.hand_on(wall) && !woken.called)
+    }
+
+    /// Feeds the watch with what the kernel has ready.
+    fn drain(&mut self, now: Moment, wall: WallOffset) -> Result<(), TapError> {
+        let (watch, clock) = (&mut self.watch, &mut self.clock);
+        if let Some(step) = clock.handle_reading(wall, now) {
+            tracing::info!(?step, "the wall clock was set");
+        }
+        // Wall time comes out of the tap: one offset for a whole batch would not do across a step.
+        self.tap.drain(WallOffset::NONE, |datagram| {
+            let at = clock.moment(datagram.at.as_nanos());
+            watch.handle_datagram(&Datagram { at, ..datagram });
+        })?;
+        Ok(())
     }
 
     /// Passes on what the watch has to say; false where nobody listens.
@@ -171,11 +178,9 @@ impl Observer {
     /// Opens the tap again, with growing pauses; false when the end was asked for meanwhile.
     fn reopen(&mut self) -> bool {
         self.dropped_before += self.tap.stats().map(|stats| stats.dropped).unwrap_or(0);
-        let [mut pause, longest] = REOPEN;
+        let mut reopening = Reopening::new();
         loop {
-            let mut asked = [rustix::event::PollFd::new(&*self.stop, rustix::event::PollFlags::IN)];
-            let timeout = rustix::event::Timespec::try_from(pause).ok();
-            if matches!(rustix::event::poll(&mut asked, timeout.as_ref()), Ok(1..)) {
+            if is_readable(self.stop.as_fd(), reopening.pause()) {
                 return false;
             }
             let (now, wall) = system::now_and_wall();
@@ -191,7 +196,59 @@ impl Observer {
                 }
                 Err(error) => tracing::debug!(%error, "the tap cannot be opened yet"),
             }
-            pause = (pause * 2).min(longest);
+        }
+    }
+}
+
+/// Waits until a descriptor can be read; false where the time was over first, or the descriptor is of no more use.
+fn is_readable(descriptor: BorrowedFd<'_>, timeout: Duration) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+    let timeout = Timespec::try_from(timeout).ok();
+    rustix::event::poll(&mut polled, timeout.as_ref()).is_ok()
+        && polled[0].revents().contains(PollFlags::IN)
+}
+
+/// What to leave out of the tap so that the agent does not look at its own packets.
+///
+/// A collector that is named may move from address to address: its port is left out everywhere, unless calls may use it too. Then its few packets
+/// are looked at, and are no media.
+fn own_traffic(collector: &config::Collector) -> Option<SocketAddr> {
+    let port = collector.port;
+    match collector.host.parse::<IpAddr>() {
+        Ok(address) => Some(SocketAddr::new(address, port)),
+        Err(_) if is_free_of_media(port) => {
+            Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
+        }
+        Err(_) => None,
+    }
+}
+
+/// TURN relays listen on 443 and on 3478 to 3481 (Teams), media is given ports from 16384 on (Cisco), 49152 on (RFC 8656 section 7.2), 50000 on (Teams).
+fn is_free_of_media(port: u16) -> bool {
+    (1_024..16_384).contains(&port) && !(3_478..=3_481).contains(&port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excluded(host: &str, port: u16) -> Option<String> {
+        let collector =
+            config::Collector { host: host.to_owned(), port, server_name: host.to_owned() };
+        own_traffic(&collector).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn own_packets_to_an_address_are_left_out_there_only() {
+        assert_eq!(excluded("192.0.2.7", 443).as_deref(), Some("192.0.2.7:443"));
+        assert_eq!(excluded("2001:db8::7", 50_000).as_deref(), Some("[2001:db8::7]:50000"));
+    }
+
+    #[test]
+    fn port_of_a_named_collector_is_left_out_unless_calls_may_use_it() {
+        assert_eq!(excluded("collector.example", 4_433).as_deref(), Some("0.0.0.0:4433"));
+        for port in [443, 3_478, 3_481, 16_384, 50_000] {
+            assert_eq!(excluded("collector.example", port), None, "port {port}");
         }
     }
 }
