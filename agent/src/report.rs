@@ -27,6 +27,7 @@ use crate::media::stream::StreamReport;
 pub struct Recorder {
     per_frame: usize,
     batches: BTreeMap<LegNumber, Batch>,
+    left_out: u64,
 }
 
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Recorder {
     /// Begins with one interval per frame.
     #[must_use]
     pub fn new() -> Self {
-        Self { per_frame: 1, batches: BTreeMap::new() }
+        Self { per_frame: 1, batches: BTreeMap::new(), left_out: 0 }
     }
 
     /// Chooses how many intervals share a frame, 1..=6.
@@ -70,6 +71,8 @@ impl Recorder {
             Event::Interval { call, report } => self.interval(call, &report, wall, out),
             Event::LegSummary { call, report } => {
                 self.flush_leg(report.number, wall, out);
+                let beyond = report.streams.len().saturating_sub(STREAMS_PER_LEG_MAX);
+                self.left_out += beyond as u64 + report.streams_refused;
                 out.push(Record::LegSummary(summary(call, &report, wall)));
             }
             Event::CallClosed { call, at, reason, legs } => {
@@ -78,6 +81,12 @@ impl Recorder {
                 out.push(Record::CallClosed(CallClosed { call, closed, reason, legs }));
             }
         }
+    }
+
+    /// Streams that no summary had room for, in all: each report of a leg counts its own.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// Writes every interval that still waits for company.
@@ -276,4 +285,141 @@ fn saturating_us(duration: Duration) -> u64 {
 
 fn saturate(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use roomtone_protocol::media::{ClockRateSource, Direction, Transport};
+
+    use super::*;
+    use crate::media::jitter::Tally;
+    use crate::media::stream::StreamSpan;
+
+    const CALL: CallId = CallId(7);
+
+    fn row(ssrc: u32, media: Media) -> StreamIntervalReport {
+        let span = StreamSpan {
+            received: 500,
+            lost: 0,
+            duplicate: 0,
+            reordered: 0,
+            restarts: 0,
+            jitter: Tally::default(),
+        };
+        StreamIntervalReport { ssrc, direction: Direction::Ingress, media, span }
+    }
+
+    fn interval(index: u16, streams: Vec<StreamIntervalReport>) -> Event {
+        let started = Moment::from_nanos(u64::from(index) * 10_000_000_000);
+        let report = IntervalReport {
+            leg: LegNumber(0),
+            index,
+            started,
+            duration: Duration::from_secs(10),
+            rtt: RttTally::default(),
+            tap_dropped: 0,
+            streams,
+        };
+        Event::Interval { call: CALL, report }
+    }
+
+    fn stream(ssrc: u32, media: Media) -> StreamReport {
+        StreamReport {
+            ssrc,
+            direction: Direction::Ingress,
+            media,
+            payload_types: vec![111],
+            clock_rate_hz: None,
+            clock_rate_source: ClockRateSource::Unknown,
+            first_at: Moment::ORIGIN,
+            last_at: Moment::ORIGIN,
+            received: 1,
+            expected: 1,
+            duplicate: 0,
+            reordered: 0,
+            restarts: 0,
+            jitter: Tally::default(),
+            jitter_last: None,
+        }
+    }
+
+    fn leg_summary(streams: Vec<StreamReport>) -> Event {
+        let report = LegReport {
+            number: LegNumber(0),
+            local: "192.0.2.1:5000".parse().unwrap(),
+            remote: "198.51.100.1:3478".parse().unwrap(),
+            transport: Transport::Udp,
+            opened: Moment::ORIGIN,
+            closed: Moment::ORIGIN,
+            rtt: RttTally::default(),
+            tap_dropped: 0,
+            streams_refused: 3,
+            streams,
+        };
+        Event::LegSummary { call: CALL, report }
+    }
+
+    /// First number and count of each pack.
+    fn packs(records: &[Record]) -> Vec<(u16, usize)> {
+        let pack = |record: &Record| {
+            let Record::LegIntervals(pack) = record else { return None };
+            Some((pack.first, pack.intervals().count()))
+        };
+        records.iter().filter_map(pack).collect()
+    }
+
+    #[test]
+    fn six_intervals_share_a_frame_and_a_gap_begins_another() {
+        let (mut recorder, mut out) = (Recorder::new(), Vec::new());
+        recorder.set_intervals_per_frame(6);
+        for index in (0..8).chain(10..11) {
+            recorder.handle(
+                interval(index, vec![row(1, Media::Audio)]),
+                WallOffset::NONE,
+                &mut out,
+            );
+        }
+        // 0..=5 fill a frame; 6 and 7 wait until 10, which does not follow them.
+        assert_eq!(packs(&out), [(0, 6), (6, 2)]);
+        recorder.flush(WallOffset::NONE, &mut out);
+        assert_eq!(packs(&out), [(0, 6), (6, 2), (10, 1)]);
+    }
+
+    #[test]
+    fn streams_that_the_frame_cannot_name_begin_another() {
+        let (mut recorder, mut out) = (Recorder::new(), Vec::new());
+        recorder.set_intervals_per_frame(6);
+        let rows = |from: u32| (from..from + 10).map(|ssrc| row(ssrc, Media::Audio)).collect();
+        recorder.handle(interval(0, rows(0)), WallOffset::NONE, &mut out);
+        // Ten known and ten new ones are more than the 16 of a table.
+        recorder.handle(interval(1, rows(10)), WallOffset::NONE, &mut out);
+        recorder.flush(WallOffset::NONE, &mut out);
+        assert_eq!(packs(&out), [(0, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn speech_has_its_place_among_32_streams_and_the_rest_is_counted() {
+        let (mut recorder, mut out) = (Recorder::new(), Vec::new());
+        let media = |ssrc| if ssrc == 31 { Media::Audio } else { Media::Rtx };
+        let rows = (0..32).map(|ssrc| row(ssrc, media(ssrc))).collect();
+        recorder.handle(interval(0, rows), WallOffset::NONE, &mut out);
+        let streams = (0..32).map(|ssrc| stream(ssrc, media(ssrc))).collect();
+        recorder.handle(leg_summary(streams), WallOffset::NONE, &mut out);
+        let [Record::LegIntervals(pack), Record::LegSummary(summary)] = out.as_slice() else {
+            panic!("{out:?}");
+        };
+        assert_eq!((pack.streams.len(), pack.streams[0].media), (16, Media::Audio));
+        assert_eq!((summary.streams.len(), summary.streams[0].key.media), (16, Media::Audio));
+        // 32 less 16, and 3 that the leg itself had refused.
+        assert_eq!(recorder.left_out(), 19);
+    }
+
+    #[test]
+    fn round_trip_without_an_answer_is_zero_beside_a_count_of_zero() {
+        let (mut recorder, mut out) = (Recorder::new(), Vec::new());
+        recorder.handle(interval(0, vec![row(1, Media::Audio)]), WallOffset::NONE, &mut out);
+        let [Record::LegIntervals(pack)] = out.as_slice() else { panic!("{out:?}") };
+        let interval = pack.intervals().next().unwrap();
+        assert_eq!((interval.rtt_count, interval.rtt_min_dms, interval.rtt_max_dms), (0, 0, 0));
+    }
 }
