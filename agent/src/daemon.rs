@@ -40,6 +40,12 @@ pub enum DaemonError {
     /// The identity is unusable.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A part panicked, where the command line's own rule for that is not in force.
+    #[error("the {part} ended by a defect; the log has its place")]
+    Defect {
+        /// Which.
+        part: &'static str,
+    },
     /// The kernel refuses what every process may have.
     #[error("cannot {action}: {source}")]
     System {
@@ -94,10 +100,11 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     journal.keep(events, status, &stop, [&mut terminate, &mut interrupt]).await;
     tracing::info!("stopping: what is recorded is sent for two seconds more");
     drop(recorded);
-    if uplink.await.is_err() || observing.join().is_err() {
-        tracing::error!("a part of the agent ended by a panic");
-    }
-    Ok(())
+    // What makes the journal end may be the end of one of the two.
+    let uplink = uplink.await.map_err(|_| DaemonError::Defect { part: "uplink" });
+    stop.stop();
+    observing.join().map_err(|_| DaemonError::Defect { part: "tap" })?;
+    uplink
 }
 
 fn open_spool(config: &Config) -> Result<Spool, DaemonError> {
@@ -159,7 +166,7 @@ struct Journal {
 }
 
 impl Journal {
-    /// Until the observer ends, which the first signal makes it do.
+    /// Until the observer ends, which the first signal makes it do, or the uplink, which it never should.
     async fn keep(
         mut self,
         mut events: mpsc::Receiver<Noticed>,
@@ -167,7 +174,6 @@ impl Journal {
         stop: &Stop,
         [terminate, interrupt]: [&mut Signal; 2],
     ) {
-        let mut linked = true;
         loop {
             tokio::select! {
                 noticed = events.recv() => match noticed {
@@ -180,8 +186,10 @@ impl Journal {
                     }
                     None => break,
                 },
-                changed = status.changed(), if linked => {
-                    linked = changed.is_ok();
+                changed = status.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
                     self.choose_frame(&status.borrow_and_update());
                     // Acks and receipts become durable with a sync.
                     self.sync();
@@ -196,7 +204,12 @@ impl Journal {
     }
 
     fn note(&mut self, (event, wall): Noticed) {
+        let before = self.recorder.left_out();
         self.recorder.handle(event, wall, &mut self.records);
+        let left_out = self.recorder.left_out();
+        if left_out > before {
+            tracing::warn!(left_out, "a leg has more streams than its summary can name");
+        }
     }
 
     /// One interval per frame while somebody looks on, six while nobody does.
