@@ -21,11 +21,23 @@ use crate::{analyze, daemon, telemetry};
 ///
 /// Reads packet heads only; no audio is decoded, kept or sent.
 #[derive(Debug, Parser)]
-#[command(name = "roomtone-agent", version, disable_help_subcommand = true)]
+#[command(
+    name = "roomtone-agent",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  roomtone-agent analyze call.pcapng --local 192.0.2.20
+  roomtone-agent rehearse --seconds 30 --delay 40ms --jitter 12ms --loss 2%
+  roomtone-agent run --config /etc/roomtone/agent.toml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -48,6 +60,7 @@ struct RunOptions {
 /// Does what the command line asks.
 #[must_use]
 pub fn main() -> ExitCode {
+    end_on_panic();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version are results, not errors.
@@ -77,9 +90,36 @@ const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    eprintln!("roomtone-agent: {}", message.replace('\n', " "));
+    say(message);
     ExitCode::from(code)
 }
+
+fn say(message: &str) {
+    // Where nobody reads stderr, the exit code is all that can be said.
+    let _ = writeln!(std::io::stderr(), "roomtone-agent: {}", message.replace('\n', " "));
+}
+
+/// Makes a panic of any thread or task the end of the process, with one line and exit code 1.
+///
+/// A panic is a defect after which the rest would go on without one of its parts, silently. The spool survives the end as it survives a power cut, and
+/// the service manager starts anew. The line names the place only: a message may hold an address.
+fn end_on_panic() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::env::var_os("RUST_BACKTRACE").is_some() {
+            default(panic);
+        }
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("without a name");
+        let place = panic.location().map_or_else(|| "?".to_owned(), ToString::to_string);
+        say(&format!(
+            "defect at {place} in thread {thread}: report this line, with version {VERSION}"
+        ));
+        std::process::exit(i32::from(FAILED));
+    }));
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn is_wrong_usage(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
@@ -115,4 +155,54 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_sound_and_its_examples_are_accepted() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        let examples = EXAMPLES.lines().skip(1);
+        for example in examples {
+            let parsed = Cli::try_parse_from(example.split_whitespace());
+            assert!(parsed.is_ok(), "{example}: {parsed:?}");
+        }
+        assert_eq!(EXAMPLES.lines().count(), 4);
+    }
+
+    #[test]
+    fn help_keeps_to_100_columns() {
+        for line in config::help().lines().chain(EXAMPLES.lines()) {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+
+    /// Runs this test in a process of its own, since the end of a process is what it is about.
+    #[test]
+    fn panic_of_any_thread_ends_the_process_with_one_line_and_code_1() {
+        const IN_CHILD: &str = "ROOMTONE_TEST_PANIC";
+        if std::env::var_os(IN_CHILD).is_some() {
+            end_on_panic();
+            let tap = std::thread::Builder::new().name("tap".to_owned());
+            let joined = tap.spawn(|| panic!("packet of 192.0.2.7")).unwrap().join();
+            unreachable!("the process goes on: {joined:?}");
+        }
+        let own = std::env::current_exe().unwrap();
+        let name = "cli::tests::panic_of_any_thread_ends_the_process_with_one_line_and_code_1";
+        let child = std::process::Command::new(own)
+            .args(["--exact", name, "--nocapture"])
+            .env(IN_CHILD, "1")
+            .env_remove("RUST_BACKTRACE")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(child.stderr).unwrap();
+        // The test runner's own code for a failed test is 101.
+        assert_eq!(child.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("cli.rs:") && said.contains("thread tap"), "{said}");
+        assert!(!said.contains("192.0.2.7"), "{said}");
+    }
 }
