@@ -5,6 +5,7 @@
 //! hosts to trials.
 
 pub mod figures;
+pub mod interrupt;
 pub mod netns;
 pub mod pair;
 pub mod play;

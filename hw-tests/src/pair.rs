@@ -1,6 +1,7 @@
 //! A collector and an agent on one machine, with certificates, configs, spool and store in one folder.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub struct Place {
     programs: PathBuf,
     /// Put before each command line, such as `ip netns exec NAME`.
     prefix: Vec<String>,
+    apart: bool,
 }
 
 impl Place {
@@ -49,6 +51,7 @@ impl Place {
             state: fs::canonicalize(state)?,
             programs: programs.to_owned(),
             prefix: Vec::new(),
+            apart: false,
         })
     }
 
@@ -56,6 +59,13 @@ impl Place {
     #[must_use]
     pub fn behind(mut self, prefix: &[&str]) -> Self {
         self.prefix = prefix.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// The same programs, out of reach of the terminal's Ctrl-C: whoever started them ends them, in order.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
         self
     }
 
@@ -69,14 +79,18 @@ impl Place {
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
         let program = self.programs.join(name);
-        match self.prefix.split_first() {
+        let mut command = match self.prefix.split_first() {
             None => Command::new(program),
             Some((first, rest)) => {
                 let mut command = Command::new(first);
                 command.args(rest).arg(program);
                 command
             }
+        };
+        if self.apart {
+            command.process_group(0);
         }
+        command
     }
 
     /// Asks the collector's own command line, as JSON.

@@ -22,6 +22,8 @@ pub struct Running {
 
 /// How long a program may take to end when asked.
 const END_WITHIN: Duration = Duration::from_secs(10);
+/// How often a program is looked after that is waited for.
+const LOOKED_AFTER: Duration = Duration::from_millis(20);
 
 impl Running {
     /// Starts a program; its stderr goes, line by line, to `log` and to those who wait for a line.
@@ -31,11 +33,7 @@ impl Running {
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let mut file =
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut child = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let mut child = spawn(command.stderr(Stdio::piped()))?;
         let stderr = child.stderr.take().context("stderr was asked for")?;
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -73,15 +71,26 @@ impl Running {
                     )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-                    bail!(
-                        "{} ended: {}",
-                        self.name,
-                        said.lines().last().unwrap_or("without a word")
-                    )
+                    bail!("{} ended: {}", self.name, self.last_word())
                 }
             }
         }
+    }
+
+    /// Sees whether it still runs.
+    ///
+    /// # Errors
+    /// Where it has ended, with its last word.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended ({status}): {}", self.name, self.last_word()),
+        }
+    }
+
+    fn last_word(&self) -> String {
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        said.lines().last().unwrap_or("without a word").to_owned()
     }
 
     /// Kills it without warning, as a crash would.
@@ -103,22 +112,7 @@ impl Running {
     }
 
     fn end(&mut self) -> Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
-            return Ok(status);
-        }
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM)?;
-        }
-        let until = Instant::now() + END_WITHIN;
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.child.kill()?;
-        self.child.wait()?;
-        bail!("{} did not end within {END_WITHIN:?} and was killed", self.name)
+        end(&mut self.child, &self.name)
     }
 }
 
@@ -126,6 +120,60 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Nobody is left to tell; a program that had ended already is what was wanted.
         let _ = self.end();
+    }
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    let child = command.stdin(Stdio::null()).spawn();
+    child.with_context(|| format!("cannot start {:?}", command.get_program()))
+}
+
+/// Asks a child to end by SIGTERM, waits, and kills it where that does not help.
+fn end(child: &mut Child, name: &str) -> Result<ExitStatus> {
+    if let Some(status) = child.try_wait()? {
+        return Ok(status);
+    }
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        kill_process(pid, Signal::TERM)?;
+    }
+    let until = Instant::now() + END_WITHIN;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(LOOKED_AFTER);
+    }
+    child.kill()?;
+    child.wait()?;
+    bail!("{name} did not end within {END_WITHIN:?} and was killed")
+}
+
+/// Runs a program to its end, or, as soon as `meanwhile` says so, to the end that it is asked for. What it prints into a pipe is passed on line by line.
+///
+/// # Errors
+/// Where it cannot be started or `meanwhile` fails; it has ended then.
+pub fn run_while(
+    command: &mut Command,
+    mut meanwhile: impl FnMut() -> Result<bool>,
+) -> Result<ExitStatus> {
+    let mut child = spawn(command)?;
+    let name = command.get_program().to_string_lossy().into_owned();
+    if let Some(mut printed) = child.stdout.take() {
+        // Ends with the child.
+        std::thread::spawn(move || std::io::copy(&mut printed, &mut std::io::stdout()));
+    }
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        match meanwhile() {
+            Ok(true) => std::thread::sleep(LOOKED_AFTER),
+            Ok(false) => return end(&mut child, &name),
+            Err(error) => {
+                end(&mut child, &name)?;
+                return Err(error);
+            }
+        }
     }
 }
 
