@@ -7,12 +7,16 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 STATE := .state
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # gcc links and builds SQLite and ring, libpcap is the tap, iproute2 makes the hosts that trials call between.
 PACKAGES_BUILD := gcc libc6-dev libpcap-dev
 PACKAGES_TEST := iproute2 util-linux
+# Whoever is not root gives the agent the one capability that its tap needs.
+PACKAGES_RUN := $(if $(SUDO),libcap2-bin)
 # Peers that figures are compared with.
-PACKAGES_BENCH := tshark
+PACKAGES_BENCH := tshark $(PACKAGES_RUN)
 
 # Crates outside the workspace: a fuzz crate has its own profile, the no_std proof its own target.
 APART := protocol/fuzz agent/fuzz protocol/no-std-proof
@@ -24,10 +28,20 @@ define install
 	  dpkg-query -W -f='$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' || missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
+	  [ -z "$(SUDO)" ] || command -v sudo >/dev/null || { \
+	    echo "no sudo: as root, run apt-get install$$missing, then this again"; exit 1; }; \
 	  echo "installing Debian packages:$$missing"; \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get update -qq; \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
+endef
+
+# $(call allow-tap,PROGRAM): a rebuilt program is a new file and has to be granted anew. sbin is on no user's path.
+define allow-tap
+	@[ -z "$(SUDO)" ] || /sbin/getcap $(1) | grep -q cap_net_raw || { \
+	  command -v sudo >/dev/null || { echo "no sudo: as root, run setcap cap_net_raw+ep $(1), then this again"; exit 1; }; \
+	  echo "granting $(1) the right to read packet heads (CAP_NET_RAW)"; \
+	  $(SUDO) /sbin/setcap cap_net_raw+ep $(1); }
 endef
 
 .PHONY: help
@@ -35,18 +49,19 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 .PHONY: run
-run: build ## start collector and agent here, rehearse a call, show it, then show live legs until Ctrl-C
-	@[ -z "$(SUDO)" ] || $(SUDO) setcap cap_net_raw+ep target/debug/roomtone-agent
-	@exec target/debug/roomtone-hw-tests play --state $(STATE)
+run: build packages-run ## start collector and agent here, rehearse a call, show it, then show live legs until Ctrl-C
+	$(call allow-tap,$(TARGET)/debug/roomtone-agent)
+	@exec $(TARGET)/debug/roomtone-hw-tests play --state $(STATE)
 
 .PHONY: build
 build: packages-build ## build both programs
 	$(CARGO) build --workspace --locked
 
+# No doc tests: what is fenced in the docs are drawings, and rustdoc takes its time to find that out. No benches: they are not tests.
 .PHONY: test
 test: packages-build packages-test lint ## check format and lints, run all tests, replay the fuzz corpora
 	$(CARGO) build --workspace --locked --bins
-	$(CARGO) test --workspace --locked --no-fail-fast
+	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 
 .PHONY: lint
 lint: packages-build ## check format and lints, change nothing
@@ -63,18 +78,20 @@ fmt: ## format all crates
 bench: packages-build packages-bench ## measure the promised figures; also in target/bench/report.json
 	$(CARGO) build --workspace --locked --release --bins
 	$(CARGO) bench -p roomtone-agent --locked --bench figures
-	@[ -z "$(SUDO)" ] || $(SUDO) setcap cap_net_raw+ep target/release/roomtone-agent
-	target/release/roomtone-hw-tests figures --folder target/bench
+	$(call allow-tap,$(TARGET)/release/roomtone-agent)
+	$(TARGET)/release/roomtone-hw-tests figures --folder $(TARGET)/bench
 
 .PHONY: clean
 clean: ## remove what was built and what `make run` keeps
 	$(CARGO) clean
 	rm -rf $(STATE)
 
-.PHONY: packages-build packages-test packages-bench
+.PHONY: packages-build packages-run packages-test packages-bench
 packages-build:
 	$(call install,$(PACKAGES_BUILD))
 	@command -v $(CARGO) >/dev/null || { echo "no cargo: install the Rust toolchain with rustup first (rustup.rs)"; exit 1; }
+packages-run:
+	$(call install,$(PACKAGES_RUN))
 packages-test:
 	$(call install,$(PACKAGES_TEST))
 packages-bench:
