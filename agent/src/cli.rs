@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
@@ -65,12 +66,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         // Help and version are results, not errors.
         Err(answer) if !answer.use_stderr() => answer.exit(),
-        Err(error) => {
-            let text = error.render().to_string();
-            let line = text.lines().next().unwrap_or_default();
-            let line = line.strip_prefix("error: ").unwrap_or(line).trim_end_matches(':');
-            return fail(&format!("{line}; try --help"), WRONG_USAGE);
-        }
+        Err(error) => return fail(&format!("{}; try --help", one_line(&error)), WRONG_USAGE),
     };
     let done = match cli.command {
         Command::Analyze(options) => analyze(&options),
@@ -84,6 +80,25 @@ pub fn main() -> ExitCode {
         Err(error) if is_wrong_usage(&error) => fail(&format!("{error:#}"), WRONG_USAGE),
         Err(error) => fail(&format!("{error:#}"), FAILED),
     }
+}
+
+/// What the parser says above its usage text, with what is missing and what was probably meant.
+fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command given".to_owned();
+    }
+    let text = error.render().to_string();
+    let said = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
+    let mut line = String::new();
+    for part in said.filter(|part| !part.is_empty() && !part.starts_with("For more")) {
+        line += match (line.is_empty(), part.strip_prefix("tip: ")) {
+            (true, _) => part.strip_prefix("error: ").unwrap_or(part).to_owned(),
+            (false, Some(tip)) => format!("; {tip}"),
+            (false, None) => format!(" {part}"),
+        }
+        .as_str();
+    }
+    line
 }
 
 const FAILED: u8 = 1;
@@ -171,6 +186,26 @@ mod tests {
             assert!(parsed.is_ok(), "{example}: {parsed:?}");
         }
         assert_eq!(EXAMPLES.lines().count(), 4);
+    }
+
+    #[test]
+    fn wrong_command_lines_are_told_in_one_line_with_what_is_missing_or_meant() {
+        let told = |line: &str| {
+            one_line(&Cli::try_parse_from(line.split_whitespace()).expect_err("a wrong line"))
+        };
+        assert_eq!(told("roomtone-agent"), "no command given");
+        assert_eq!(
+            told("roomtone-agent analyze"),
+            "the following required arguments were not provided: <FILE>"
+        );
+        assert_eq!(
+            told("roomtone-agent analyze --locl ::1 file"),
+            "unexpected argument '--locl' found; a similar argument exists: '--local'"
+        );
+        assert_eq!(
+            told("roomtone-agent reherse"),
+            "unrecognized subcommand 'reherse'; a similar subcommand exists: 'rehearse'"
+        );
     }
 
     #[test]
