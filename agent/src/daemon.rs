@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::record::Record;
@@ -25,6 +26,8 @@ use crate::uplink::{Backlog, LinkStatus, Settings, Uplink};
 
 /// Intervals per frame while nobody listens: a minute of a leg at a third of the bytes.
 const INTERVALS_OFFLINE: usize = 6;
+/// How long a disk that refused to make records durable is left in peace.
+const SYNC_AGAIN: Duration = Duration::from_secs(5);
 /// Requests of the collector that wait to be served.
 const REQUESTS_MAX: usize = 4;
 
@@ -96,7 +99,13 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         let _ = shutdown.await;
     }));
 
-    let journal = Journal { spool, appended, recorder: Recorder::new(), records: Vec::new() };
+    let journal = Journal {
+        spool,
+        appended,
+        recorder: Recorder::new(),
+        records: Vec::new(),
+        owes_sync: false,
+    };
     journal.keep(events, status, &stop, [&mut terminate, &mut interrupt]).await;
     tracing::info!("stopping: what is recorded is sent for two seconds more");
     drop(recorded);
@@ -163,6 +172,8 @@ struct Journal {
     appended: Arc<Notify>,
     recorder: Recorder,
     records: Vec<Record>,
+    /// The last sync failed.
+    owes_sync: bool,
 }
 
 impl Journal {
@@ -194,6 +205,8 @@ impl Journal {
                     // Acks and receipts become durable with a sync.
                     self.sync();
                 }
+                // In a silent night no next record would bring the next try.
+                () = tokio::time::sleep(SYNC_AGAIN), if self.owes_sync => self.sync(),
                 _ = terminate.recv() => stop.stop(),
                 _ = interrupt.recv() => stop.stop(),
             }
@@ -234,19 +247,20 @@ impl Journal {
         }
         drop(spool);
         self.sync();
-        // Only what is durable can be read, and sent.
-        self.appended.notify_one();
     }
 
-    fn sync(&self) {
-        let mut spool = self.spool.borrow_mut();
-        let before = spool.position();
-        if let Err(error) = spool.sync() {
-            tracing::warn!(%error, "records are not durable yet");
-        }
-        // A sync writes the receipts that are due: without a call they are all there is to send.
-        if spool.position() != before {
-            self.appended.notify_one();
+    /// Makes durable what was appended; only that can be read, and sent.
+    fn sync(&mut self) {
+        match self.spool.borrow_mut().sync() {
+            Ok(()) => {
+                self.owes_sync = false;
+                // Receipts of losses are written with a sync: there may be more than was appended here.
+                self.appended.notify_one();
+            }
+            Err(error) => {
+                self.owes_sync = true;
+                tracing::warn!(%error, "records are not durable yet");
+            }
         }
     }
 }
