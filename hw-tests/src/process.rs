@@ -22,6 +22,8 @@ pub struct Running {
 
 /// How long a program may take to end when asked.
 const END_WITHIN: Duration = Duration::from_secs(10);
+/// Log lines that wait to be looked at; a program that gets ready says ten.
+const LINES_MAX: usize = 1_024;
 /// How often a program is looked after that is waited for.
 const LOOKED_AFTER: Duration = Duration::from_millis(20);
 
@@ -35,13 +37,14 @@ impl Running {
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut child = spawn(command.stderr(Stdio::piped()))?;
         let stderr = child.stderr.take().context("stderr was asked for")?;
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(LINES_MAX);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 use std::io::Write;
                 // A log that cannot be written is no reason to stop the program that writes it.
                 let _ = writeln!(file, "{line}");
-                let _ = sender.send(line);
+                // Where nobody waits for a line, the file has it.
+                let _ = sender.try_send(line);
             }
         });
         Ok(Self { name: name.to_owned(), child, lines, log: log.to_owned() })
