@@ -116,8 +116,9 @@ fn say(message: &str) {
 
 /// Makes a panic of any thread or task the end of the process, with one line and exit code 1.
 ///
-/// A panic is a defect after which the rest would go on without one of its parts, silently. The spool survives the end as it survives a power cut, and
-/// the service manager starts anew. The line names the place only: a message may hold an address.
+/// A panic is a defect after which the rest would go on without one of its parts, silently. The spool survives the
+/// end as it survives a power cut, and the service manager starts anew. The line names the place only: a message may
+/// hold an address.
 fn end_on_panic() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -210,8 +210,8 @@ fn is_readable(descriptor: BorrowedFd<'_>, timeout: Duration) -> bool {
 
 /// What to leave out of the tap so that the agent does not look at its own packets.
 ///
-/// A collector that is named may move from address to address: its port is left out everywhere, unless calls may use it too. Then its few packets
-/// are looked at, and are no media.
+/// A collector that is named may move from address to address: its port is left out everywhere, unless calls may use
+/// it too. Then its few packets are looked at, and are no media.
 fn own_traffic(collector: &config::Collector) -> Option<SocketAddr> {
     let port = collector.port;
     match collector.host.parse::<IpAddr>() {
@@ -223,7 +223,8 @@ fn own_traffic(collector: &config::Collector) -> Option<SocketAddr> {
     }
 }
 
-/// TURN relays listen on 443 and on 3478 to 3481 (Teams), media is given ports from 16384 on (Cisco), 49152 on (RFC 8656 section 7.2), 50000 on (Teams).
+/// TURN relays listen on 443 and on 3478 to 3481 (Teams), media is given ports from 16384 on (Cisco), 49152 on (RFC
+/// 8656 section 7.2), 50000 on (Teams).
 fn is_free_of_media(port: u16) -> bool {
     (1_024..16_384).contains(&port) && !(3_478..=3_481).contains(&port)
 }

@@ -17,10 +17,10 @@ const SEEN_WITHIN: Duration = Duration::from_secs(15);
 /// A rehearsal ends for good: waiting the usual 15 s for its last packet would only keep the newcomer waiting.
 const PLAY_MEDIA: &str = "\n[media]\ncall_idle = \"5s\"\n";
 
-/// Starts both, rehearses, shows the call; then shows live legs until Ctrl-C, unless `once`. Ctrl-C ends all parts in order at any time, and is no error.
+/// Starts both, rehearses, shows the call; then shows live legs until Ctrl-C, unless `once`. Ctrl-C ends all parts in
+/// order at any time, and is no error.
 ///
-/// # Errors
-/// Where a part does not start or ends by itself, or the call does not reach the store.
+/// # Errors Where a part does not start or ends by itself, or the call does not reach the store.
 pub fn run(state: &Path, seconds: u32, once: bool) -> Result<()> {
     let interrupt = Interrupt::catch()?;
     let place = Place::new(state)?.apart();

@@ -151,10 +151,10 @@ fn end(child: &mut Child, name: &str) -> Result<ExitStatus> {
     bail!("{name} did not end within {END_WITHIN:?} and was killed")
 }
 
-/// Runs a program to its end, or, as soon as `meanwhile` says so, to the end that it is asked for. What it prints into a pipe is passed on line by line.
+/// Runs a program to its end, or, as soon as `meanwhile` says so, to the end that it is asked for. What it prints
+/// into a pipe is passed on line by line.
 ///
-/// # Errors
-/// Where it cannot be started or `meanwhile` fails; it has ended then.
+/// # Errors Where it cannot be started or `meanwhile` fails; it has ended then.
 pub fn run_while(
     command: &mut Command,
     mut meanwhile: impl FnMut() -> Result<bool>,

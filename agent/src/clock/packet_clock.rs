@@ -1,8 +1,9 @@
 //! From the kernel's packet stamps to moments, across steps of the wall clock.
 //!
-//! The kernel stamps packets in wall time only. While that clock runs or is slewed, the offset read with each batch of packets is exact enough. When it is
-//! stepped, a batch may hold packets from before and from behind the step, and one offset would throw some of them by the whole step: an hour, and a
-//! call would seem to have ended. What is known instead: packets lie in the ring in order, none is older than the ring's hold, none is newer than now.
+//! The kernel stamps packets in wall time only. While that clock runs or is slewed, the offset read with each batch
+//! of packets is exact enough. When it is stepped, a batch may hold packets from before and from behind the step, and
+//! one offset would throw some of them by the whole step: an hour, and a call would seem to have ended. What is known
+//! instead: packets lie in the ring in order, none is older than the ring's hold, none is newer than now.
 //!
 //! Limits: a step below [`STEP_MIN`] passes as it is, and so does one as small as a gap between packets.
 
@@ -10,10 +11,11 @@ use std::time::Duration;
 
 use super::{Moment, WallOffset};
 
-/// What no slewing reaches between two batches: chrony's 8.3 % makes 50 ms in 600 ms. Steps begin above: ntpd steps from 128 ms on,
-/// systemd-timesyncd from 400 ms on.
+/// What no slewing reaches between two batches: chrony's 8.3 % makes 50 ms in 600 ms. Steps begin above: ntpd steps
+/// from 128 ms on, systemd-timesyncd from 400 ms on.
 const STEP_MIN: Duration = Duration::from_millis(100);
-/// Two processors may stamp and queue neighbouring packets in different order, and packets go on coming while a batch is read.
+/// Two processors may stamp and queue neighbouring packets in different order, and packets go on coming while a batch
+/// is read.
 const TOLERANCE: Duration = Duration::from_millis(1);
 
 /// Turns the stamps of one capture into moments.
@@ -43,7 +45,8 @@ impl PacketClock {
         Self { offset, reach: hold * 2, now, latest: Moment::ORIGIN, step: None }
     }
 
-    /// Takes both clocks as read just before a batch of packets is; returns by how much the wall clock was stepped since the last batch, if it was.
+    /// Takes both clocks as read just before a batch of packets is; returns by how much the wall clock was stepped
+    /// since the last batch, if it was.
     pub fn handle_reading(&mut self, offset: WallOffset, now: Moment) -> Option<Duration> {
         let moved = offset.distance(self.offset);
         let stepped = moved >= STEP_MIN;
@@ -105,7 +108,8 @@ mod tests {
         WallOffset::from_readings((WALL + shift) as u64 * 1_000_000, Moment::ORIGIN)
     }
 
-    /// Reads a packet every 20 ms in batches of 250 ms, the wall clock being stepped by `step` at `at`; returns the largest error in ms.
+    /// Reads a packet every 20 ms in batches of 250 ms, the wall clock being stepped by `step` at `at`; returns the
+    /// largest error in ms.
     fn largest_error(step: i64, at: i64) -> i64 {
         let mut clock = PacketClock::new(offset(0), ms(10_000), HOLD);
         let mut largest = 0;

@@ -14,8 +14,8 @@ pub fn now() -> Moment {
 
 /// The moment now and how far the wall clock is from it.
 ///
-/// The wall clock is read between two readings of the other. Where this thread lost its processor between them, which would throw every packet of a
-/// batch by as much, they are read again: the closest of three tries is taken.
+/// The wall clock is read between two readings of the other. Where this thread lost its processor between them, which
+/// would throw every packet of a batch by as much, they are read again: the closest of three tries is taken.
 #[must_use]
 pub fn now_and_wall() -> (Moment, WallOffset) {
     let (mut now, mut offset, mut closest) = (Moment::ORIGIN, WallOffset::NONE, Duration::MAX);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// A deadline is acted on this much later than packets lie in the ring, so that no packet of an interval comes after its end.
+/// A deadline is acted on this much later than packets lie in the ring, so that no packet of an interval comes after
+/// its end.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How long to wait before a tap that broke is opened again, at first and at most.
 const REOPEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];

@@ -255,11 +255,12 @@ impl LiveTap {
     /// Hands over the datagrams that are ready, in the kernel's order, and returns how many; more may be left after
     /// 16,384 packets, and then the descriptor stays readable.
     ///
-    /// `offset` turns the kernel's wall time into moments: pass one that was read just now, or [`WallOffset::NONE`] for the
-    /// wall time itself, to be turned packet by packet ([`PacketClock`](crate::clock::packet_clock::PacketClock)).
+    /// `offset` turns the kernel's wall time into moments: pass one that was read just now, or [`WallOffset::NONE`]
+    /// for the wall time itself, to be turned packet by packet
+    /// ([`PacketClock`](crate::clock::packet_clock::PacketClock)).
     ///
-    /// # Errors
-    /// `Vanished` where the interface is gone, `Capture` with libpcap's words otherwise. Open anew in either case.
+    /// # Errors `Vanished` where the interface is gone, `Capture` with libpcap's words otherwise. Open anew in either
+    /// case.
     pub fn drain(
         &mut self,
         offset: WallOffset,
