@@ -99,7 +99,7 @@ pub const REFERENCE: &[OptionDoc] = &[
         unit: "bytes",
         default: Some("\"144B\""),
         range: "128B to 1KiB",
-        what: "how much of each packet the kernel hands over: all heads, and behind short ones payload that nothing reads",
+        what: "how much of each packet is read: room for the headers, at most a head of the payload",
     },
     OptionDoc {
         key: "tap.ring_bytes",
