@@ -29,7 +29,7 @@ define install
 	done; \
 	if [ -n "$$missing" ]; then \
 	  [ -z "$(SUDO)" ] || command -v sudo >/dev/null || { \
-	    echo "no sudo: as root, run apt-get install$$missing, then this again"; exit 1; }; \
+	    echo "no sudo: as root, run apt-get install$$missing, then this again" >&2; exit 1; }; \
 	  echo "installing Debian packages:$$missing"; \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get update -qq; \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
@@ -39,7 +39,7 @@ endef
 # $(call allow-tap,PROGRAM): a rebuilt program is a new file and has to be granted anew. sbin is on no user's path.
 define allow-tap
 	@[ -z "$(SUDO)" ] || /sbin/getcap $(1) | grep -q cap_net_raw || { \
-	  command -v sudo >/dev/null || { echo "no sudo: as root, run setcap cap_net_raw+ep $(1), then this again"; exit 1; }; \
+	  command -v sudo >/dev/null || { echo "no sudo: as root, run setcap cap_net_raw+ep $(1), then this again" >&2; exit 1; }; \
 	  echo "granting $(1) the right to read packet heads (CAP_NET_RAW)"; \
 	  $(SUDO) /sbin/setcap cap_net_raw+ep $(1); }
 endef
@@ -89,7 +89,7 @@ clean: ## remove what was built and what `make run` keeps
 .PHONY: packages-build packages-run packages-test packages-bench
 packages-build:
 	$(call install,$(PACKAGES_BUILD))
-	@command -v $(CARGO) >/dev/null || { echo "no cargo: install the Rust toolchain with rustup first (rustup.rs)"; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "no cargo: install the Rust toolchain with rustup first (rustup.rs)" >&2; exit 1; }
 packages-run:
 	$(call install,$(PACKAGES_RUN))
 packages-test:
