@@ -70,7 +70,8 @@ pub fn of_intervals(pack: &LegIntervals) -> BTreeMap<u64, HourTotals> {
     for interval in pack.intervals() {
         let mut totals = HourTotals {
             intervals: 1,
-            rtt_sum_dms: (i64::from(interval.rtt_mean_dms) * i64::from(interval.rtt_count))
+            rtt_sum_dms: i64::from(interval.rtt_mean_dms)
+                .saturating_mul(i64::from(interval.rtt_count))
                 .min(SUM_MAX),
             rtt_count: i64::from(interval.rtt_count),
             rtt_max_dms: i64::from(interval.rtt_max_dms),
