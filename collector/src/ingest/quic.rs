@@ -22,7 +22,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::certificate::{self, Identity};
 use super::exchange::{CloseReason, Exchange, Greeting, Step};
-use super::writer::{Answer, WriterQueue};
+use super::writer::{Answer, Run, WriterQueue};
 use crate::store::{Attach, LinkTransport, Operation};
 
 /// How long a TLS handshake may take.
@@ -272,6 +272,7 @@ async fn attempt(
                 exchange,
                 sender,
                 receiver,
+                run: Run::default(),
                 greeting: None,
                 commits: VecDeque::new(),
             };
@@ -291,7 +292,7 @@ async fn attempt(
         && let Ok(slot) = shared.writer.reserve().await
     {
         // Whether it was stored is of no interest: the next start marks every endpoint as gone.
-        let _ = slot.submit(vec![Operation::Detach { endpoint }]).await;
+        let _ = slot.submit(vec![Operation::Detach { endpoint }], &Run::default()).await;
     }
 }
 
@@ -336,6 +337,7 @@ struct Link<'a> {
     exchange: Exchange,
     sender: SendStream,
     receiver: RecvStream,
+    run: Run,
     greeting: Option<oneshot::Receiver<Answer>>,
     /// Oldest first; at most [`super::exchange::SUBMITTED_MAX`].
     commits: VecDeque<oneshot::Receiver<Answer>>,
@@ -367,10 +369,12 @@ impl Link<'_> {
                 let slot = if self.exchange.may_submit() {
                     let closed = || self.connection.closed();
                     Some(tokio::select! {
+                        // In this order: a connection that was replaced hands nothing over behind its successor's Hello.
+                        biased;
+                        error = closed() => return Err(ended(&error)),
                         slot = self.shared.writer.reserve() => {
                             slot.map_err(|_| CloseReason::StoreUnavailable)?
                         }
-                        error = closed() => return Err(ended(&error)),
                     })
                 } else {
                     None
@@ -378,7 +382,7 @@ impl Link<'_> {
                 match (self.exchange.poll_step(), slot) {
                     (Step::Submit(batch), Some(slot)) => {
                         let operations = batch.into_iter().map(Operation::Record).collect();
-                        self.commits.push_back(slot.submit(operations));
+                        self.commits.push_back(slot.submit(operations, &self.run));
                     }
                     (Step::Submit(_), None) => unreachable!("`may_submit` comes before `Submit`"),
                     (Step::Greet(greeting), _) => self.greet(greeting).await?,
@@ -430,7 +434,7 @@ impl Link<'_> {
             epoch: greeting.epoch,
         };
         let slot = self.shared.writer.reserve().await.map_err(|_| CloseReason::StoreUnavailable)?;
-        self.greeting = Some(slot.submit(vec![Operation::Attach(attach)]));
+        self.greeting = Some(slot.submit(vec![Operation::Attach(attach)], &self.run));
         Ok(())
     }
 

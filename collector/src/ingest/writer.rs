@@ -3,8 +3,13 @@
 //! The queue holds [`QUEUE_MAX`] submissions of at most [`BATCH_RECORDS_MAX`] records: 4,096 decoded records of at most
 //! 4 KiB, 16 MiB. A place in it is taken before a batch is decoded ([`WriterQueue::reserve`]), so a slow disk is felt
 //! by the agents as a stream that is not read, never here as memory.
+//!
+//! An ack is cumulative, so a group that failed takes the later submissions of its connections with it: stored, they
+//! would raise the watermark over what was not ([`Run`]).
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -31,8 +36,18 @@ pub type Answer = Result<Vec<Option<Ack>>, NotStored>;
 #[error("the store does not take records now")]
 pub struct NotStored;
 
+/// The submissions of one connection: after one of them was not stored, none is.
+///
+/// The next connection's run begins at the watermark that its Hello is answered with.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// Written and read by the writer's thread alone.
+    broken: Arc<AtomicBool>,
+}
+
 struct Submission {
     operations: Vec<Operation>,
+    run: Run,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -60,11 +75,11 @@ impl WriterQueue {
 }
 
 impl Slot<'_> {
-    /// Hands over at most [`BATCH_RECORDS_MAX`] operations; the receiver gets the answer.
-    pub fn submit(self, operations: Vec<Operation>) -> oneshot::Receiver<Answer> {
+    /// Hands over at most [`BATCH_RECORDS_MAX`] operations of a connection; the receiver gets the answer.
+    pub fn submit(self, operations: Vec<Operation>, run: &Run) -> oneshot::Receiver<Answer> {
         assert!(operations.len() <= BATCH_RECORDS_MAX, "the queue's memory bound counts on it");
         let (answer, receiver) = oneshot::channel();
-        self.permit.send(Submission { operations, answer });
+        self.permit.send(Submission { operations, run: run.clone(), answer });
         receiver
     }
 }
@@ -122,9 +137,16 @@ impl Writer {
     fn commit(&mut self, group: Vec<Submission>) {
         let mut operations = Vec::new();
         let mut waiting = Vec::with_capacity(group.len());
-        for submission in group {
-            waiting.push((submission.operations.len(), submission.answer));
-            operations.extend(submission.operations);
+        for Submission { operations: more, run, answer } in group {
+            if run.broken.load(Ordering::Relaxed) {
+                let _ = answer.send(Err(NotStored));
+                continue;
+            }
+            waiting.push((more.len(), run, answer));
+            operations.extend(more);
+        }
+        if waiting.is_empty() {
+            return;
         }
         match self.store.commit(&operations, (self.wall_us)()) {
             Ok(answers) => {
@@ -133,7 +155,7 @@ impl Writer {
                     self.failures = 0;
                 }
                 let mut answers = answers.into_iter();
-                for (count, waiter) in waiting {
+                for (count, _, waiter) in waiting {
                     // A connection that ended meanwhile does not wait for its answer.
                     let _ = waiter.send(Ok(answers.by_ref().take(count).collect()));
                 }
@@ -147,7 +169,8 @@ impl Writer {
                     );
                 }
                 self.failures += 1;
-                for (_, waiter) in waiting {
+                for (_, run, waiter) in waiting {
+                    run.broken.store(true, Ordering::Relaxed);
                     let _ = waiter.send(Err(NotStored));
                 }
             }
