@@ -262,6 +262,12 @@ pub enum StoreError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The file was removed or replaced while in use. Nothing of this group was stored; try again, in a new file.
+    #[error("{} was removed while in use, its records are lost: beginning a new one", path.display())]
+    Vanished {
+        /// The file that was in use.
+        path: PathBuf,
+    },
     /// The file was damaged while in use; it was set aside. Nothing of this group was stored; try again.
     #[error("{} was damaged and has been set aside", path.display())]
     Damaged {

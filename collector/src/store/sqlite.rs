@@ -4,7 +4,8 @@
 //! Invariants: the watermark is written in the same transaction as the rows that it speaks of; `synchronous = FULL` in
 //! WAL mode, so a returned commit is on disk; one process writes (a lock on `lock`), any number read. A file that is
 //! damaged or a later collector's is renamed to `.quarantine`, told once, and the store goes on with the state of the
-//! newest file left; what was lost with it shows as missing records. The layout is in `sqlite/schema.rs`.
+//! newest file left; what was lost with it shows as missing records. A file that is removed while in use is no store
+//! any more, whatever the engine says: nothing is acked from it and a new one is begun. The layout is in `sqlite/schema.rs`.
 
 mod day;
 mod read;
@@ -12,6 +13,7 @@ mod schema;
 mod write;
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -34,7 +36,7 @@ pub struct SqliteStore {
     /// `None` only after a file was set aside and the next could not be begun; the next commit tries again.
     current: Option<Current>,
     /// Held for as long as this store lives; the kernel lets go of it when the process dies.
-    _lock: File,
+    lock: File,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ struct Current {
     path: PathBuf,
     connection: Connection,
     generation: i64,
+    /// Device and inode, by which a file that was removed or replaced is told.
+    identity: (u64, u64),
 }
 
 impl SqliteStore {
@@ -58,13 +62,8 @@ impl SqliteStore {
         set_aside_unfit(directory)?;
         let day = Day::of(now_us);
         expire(directory, retention_days, day);
-        let mut store = Self {
-            directory: directory.to_owned(),
-            retention_days,
-            day,
-            current: None,
-            _lock: lock,
-        };
+        let mut store =
+            Self { directory: directory.to_owned(), retention_days, day, current: None, lock };
         let nobody_is_connected = |connection: &mut Connection| {
             connection.execute("UPDATE endpoint SET connected = 0 WHERE connected <> 0", [])
         };
@@ -107,7 +106,19 @@ impl SqliteStore {
             )?),
         };
         match write(&mut current.connection) {
-            Ok(written) => Ok(written),
+            // After the commit: SQLite goes on writing to a file that has no name any more.
+            Ok(written) if identity(&current.path).is_ok_and(|it| it == current.identity) => {
+                Ok(written)
+            }
+            Ok(_) => {
+                let path = current.path.clone();
+                self.current = None;
+                make_private(&self.directory)?;
+                if !self.directory.join(LOCK_FILE).exists() {
+                    self.lock = lock_exclusive(&self.directory)?;
+                }
+                Err(StoreError::Vanished { path })
+            }
             Err(source) if is_damage(&source) => {
                 let path = current.path.clone();
                 // Closed before it is renamed: SQLite unlinks a log by its name, and that name is the next file's.
@@ -240,7 +251,12 @@ fn begin_day(
             .map_err(|source| write_error(&path, source))?;
         generation = 1;
     }
-    Ok(Current { path, connection, generation })
+    let identity = identity(&path).map_err(|source| open_error(&path, source))?;
+    Ok(Current { path, connection, generation, identity })
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    fs::metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
 /// Opens a day file for writing, making its tables where there are none, and reads its generation.
