@@ -19,14 +19,14 @@ use crate::fixture::*;
 const BINARY: &str = env!("CARGO_BIN_EXE_roomtone-collector");
 
 /// A running `serve`; killed when dropped.
-struct Serve {
-    child: Child,
+pub struct Serve {
+    pub child: Child,
     stderr: BufReader<std::process::ChildStderr>,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Serve {
-    fn start(pki: &Pki) -> Self {
+    pub fn start(pki: &Pki) -> Self {
         let config = pki.directory.path().join("collector.toml");
         std::fs::write(&config, config_text("127.0.0.1:0")).unwrap();
         // Waited for in `drop`, whichever way a test ends.
@@ -55,7 +55,7 @@ impl Serve {
         self.child.wait().unwrap();
     }
 
-    fn terminate(mut self) -> (Option<i32>, String) {
+    pub fn terminate(mut self) -> (Option<i32>, String) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
@@ -80,7 +80,7 @@ fn config_text(address: &str) -> String {
     )
 }
 
-fn run(arguments: &[&str], directory: &Path) -> Output {
+pub fn run(arguments: &[&str], directory: &Path) -> Output {
     Command::new(BINARY).args(arguments).current_dir(directory).output().unwrap()
 }
 
