@@ -372,12 +372,11 @@ fn link_error(target: &str, error: ConnectionError) -> LinkError {
                 Some(why) => LinkError::CertificateRefused { why },
                 None => lost(format!("the collector ended the handshake with TLS alert {code}")),
             },
-            None => lost(close.to_string()),
+            None => lost(format!("{} ({:?})", close.error_code, words(&close.reason))),
         },
-        ConnectionError::ApplicationClosed(close) => LinkError::Closed {
-            code: close.error_code.into_inner(),
-            reason: String::from_utf8_lossy(&close.reason).chars().take(REASON_CHARS_MAX).collect(),
-        },
+        ConnectionError::ApplicationClosed(close) => {
+            LinkError::Closed { code: close.error_code.into_inner(), reason: words(&close.reason) }
+        }
         ConnectionError::TimedOut => lost("nothing heard within the idle time-out".to_owned()),
         ConnectionError::Reset => lost("the collector restarted".to_owned()),
         ConnectionError::VersionMismatch => LinkError::WrongProtocol { target: target.to_owned() },
@@ -385,6 +384,11 @@ fn link_error(target: &str, error: ConnectionError) -> LinkError {
         | ConnectionError::LocallyClosed
         | ConnectionError::CidsExhausted => lost(error.to_string()),
     }
+}
+
+/// What a peer gives as its reason, cut to a length that fits a line. From outside: escape before printing.
+fn words(reason: &[u8]) -> String {
+    String::from_utf8_lossy(reason).chars().take(REASON_CHARS_MAX).collect()
 }
 
 /// The TLS alert in a QUIC error code, RFC 9001 section 4.8.
@@ -494,3 +498,25 @@ const PEM_BYTES_MAX: u64 = 64 * 1024;
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest closing reason that is kept.
 const REASON_CHARS_MAX: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_of_a_stranger_stays_one_short_line() {
+        // Whoever answers on the collector's port may say this, before any certificate was seen.
+        let reason = format!("\n INFO forged \u{1b}[2J{}", "x".repeat(5_000));
+        let error = link_error(
+            "collector:4433",
+            ConnectionError::ConnectionClosed(quinn::ConnectionClose {
+                error_code: quinn::TransportErrorCode::INTERNAL_ERROR,
+                frame_type: None,
+                reason: reason.into_bytes().into(),
+            }),
+        );
+        let line = error.to_string();
+        assert!(!line.chars().any(char::is_control) && line.len() < 400, "{line}");
+        assert!(line.contains("forged"), "{line}");
+    }
+}
