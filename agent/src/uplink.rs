@@ -139,6 +139,8 @@ pub struct Uplink<B, C> {
     status: watch::Sender<LinkStatus>,
     clock: C,
     transport: Transport,
+    /// Whether this connection's log has a line about requests that nobody served.
+    unserved_told: bool,
     /// Bytes to send, of which the first `sent` are gone.
     outbox: Vec<u8>,
     sent: usize,
@@ -188,6 +190,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             status,
             clock,
             transport: Transport::Down,
+            unserved_told: false,
             outbox: Vec::new(),
             sent: 0,
         };
@@ -225,6 +228,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             match input {
                 Input::Connected(Ok(link)) => {
                     self.transport = Transport::Up(link);
+                    self.unserved_told = false;
                     self.status.send_modify(|status| status.transport = quic::TRANSPORT);
                     let held = self.held();
                     self.exchange.handle_connected(held, (self.clock)(), now);
@@ -285,7 +289,15 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             }
             Event::Requested(control) => {
                 if self.requests.try_send(control).is_err() {
-                    tracing::warn!(?control, "a request of the collector found nobody to serve it");
+                    // Once per connection: a collector must not fill this machine's log.
+                    if std::mem::replace(&mut self.unserved_told, true) {
+                        tracing::debug!(?control, "another request found nobody to serve it");
+                    } else {
+                        tracing::warn!(
+                            ?control,
+                            "a request of the collector found nobody to serve it"
+                        );
+                    }
                 }
             }
             Event::Close(cause) => {
