@@ -367,29 +367,23 @@ async fn full_disk_acks_nothing_and_room_made_is_used() {
     let Some(disk) = SmallDisk::mount(pki.directory.path().join("store"), "8m") else { return };
     let serve = Serve::start(&pki);
     let ballast = disk.0.join("ballast");
+    let (mut client, mut acked) = Client::welcome(serve.address, &pki, 0, "endpoint-oslo-4").await;
+    std::fs::write(&ballast, vec![0; 6 << 20]).unwrap();
     let mut sequence = 0;
     // In bites, until the disk says no.
-    let acked = 'full: loop {
-        let (mut client, mut acked) =
-            Client::welcome(serve.address, &pki, 0, "endpoint-oslo-4").await;
-        if sequence == 0 {
-            std::fs::write(&ballast, vec![0; 6 << 20]).unwrap();
+    'full: loop {
+        for _ in 0..300 {
+            client.record(sequence, intervals(CallId(sequence.into()), 0)).await;
+            sequence += 1;
         }
-        loop {
-            sequence = acked;
-            for _ in 0..300 {
-                client.record(sequence, intervals(CallId(sequence.into()), 0)).await;
-                sequence += 1;
-            }
-            while acked < sequence {
-                match client.next().await {
-                    Some(roomtone_protocol::message::Message::Ack(ack)) => acked = ack.next.0,
-                    None => break 'full acked,
-                    other => panic!("an ack, found {other:?}"),
-                }
+        while acked < sequence {
+            match client.next().await {
+                Some(roomtone_protocol::message::Message::Ack(ack)) => acked = ack.next.0,
+                None => break 'full,
+                other => panic!("an ack, found {other:?}"),
             }
         }
-    };
+    }
     assert!(acked < sequence);
     std::fs::remove_file(&ballast).unwrap();
     let (mut client, next) = Client::welcome(serve.address, &pki, 0, "endpoint-oslo-4").await;
