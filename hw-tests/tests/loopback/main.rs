@@ -8,6 +8,8 @@
     reason = "a panic is how a trial fails; the lint knows test functions only"
 )]
 
+mod balance;
 mod live;
 mod outage;
+mod quiet;
 mod refusals;
