@@ -12,7 +12,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # gcc links and builds SQLite and ring, libpcap is the tap, iproute2 makes the hosts that trials call between.
 PACKAGES_BUILD := gcc libc6-dev libpcap-dev
-PACKAGES_TEST := iproute2 util-linux
+PACKAGES_TEST := iproute2 util-linux bsdutils
 # Whoever is not root gives the agent the one capability that its tap needs.
 PACKAGES_RUN := $(if $(SUDO),libcap2-bin)
 # Peers that figures are compared with.

@@ -280,6 +280,9 @@ fn check_keys(table: &Table, path: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// How alike a key must be to be offered instead (Jaro-Winkler, 0 to 1).
+const LIKENESS_MIN: f64 = 0.75;
+
 fn unknown(key: String, path: &Path) -> ConfigError {
     // A section is measured against sections; a key against keys, with and without their section.
     let mut candidates: Vec<(f64, &'static str)> = Vec::new();
@@ -294,7 +297,8 @@ fn unknown(key: String, path: &Path) -> ConfigError {
     }
     let nearest = candidates
         .into_iter()
-        .filter(|(likeness, _)| *likeness > 0.7)
+        // Below, the nearest word is no likely slip.
+        .filter(|(likeness, _)| *likeness > LIKENESS_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, key)| key);
     // Keys come from a file that may hold anything.

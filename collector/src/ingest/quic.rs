@@ -369,7 +369,8 @@ impl Link<'_> {
                 let slot = if self.exchange.may_submit() {
                     let closed = || self.connection.closed();
                     Some(tokio::select! {
-                        // In this order: a connection that was replaced hands nothing over behind its successor's Hello.
+                        // In this order: a connection that was replaced hands nothing over behind its successor's
+                        // Hello.
                         biased;
                         error = closed() => return Err(ended(&error)),
                         slot = self.shared.writer.reserve() => {

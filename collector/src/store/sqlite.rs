@@ -1,11 +1,12 @@
-//! The embedded store: one SQLite file per UTC day of receipt, so that one commit touches one file and retention is an
-//! unlink.
+//! The embedded store: one SQLite file per UTC day of receipt, so that one commit touches one file and retention is
+//! an unlink.
 //!
-//! Invariants: the watermark is written in the same transaction as the rows that it speaks of; `synchronous = FULL` in
-//! WAL mode, so a returned commit is on disk; one process writes (a lock on `lock`), any number read. A file that is
-//! damaged or a later collector's is renamed to `.quarantine`, told once, and the store goes on with the state of the
-//! newest file left; what was lost with it shows as missing records. A file that is removed while in use is no store
-//! any more, whatever the engine says: nothing is acked from it and a new one is begun. The layout is in `sqlite/schema.rs`.
+//! Invariants: the watermark is written in the same transaction as the rows that it speaks of; `synchronous = FULL`
+//! in WAL mode, so a returned commit is on disk; one process writes (a lock on `lock`), any number read. A file that
+//! is damaged or a later collector's is renamed to `.quarantine`, told once, and the store goes on with the state of
+//! the newest file left; what was lost with it shows as missing records. A file that is removed while in use is no
+//! store any more, whatever the engine says: nothing is acked from it and a new one is begun. The layout is in
+//! `sqlite/schema.rs`.
 
 mod day;
 mod read;
@@ -328,7 +329,17 @@ fn seal(ended: &Current) {
     }
 }
 
+/// A collector whose newest day is further back has a wrong clock rather than a year of rest.
+const JUMP_DAYS: u32 = 366;
+
 fn expire(directory: &Path, retention_days: u32, today: Day) {
+    let newest = day::list(directory)
+        .ok()
+        .and_then(|days| days.into_iter().map(|(day, _)| day).filter(|day| *day < today).max());
+    if let Some(newest) = newest.filter(|newest| today.0 - newest.0 > JUMP_DAYS) {
+        tracing::error!(%today, %newest, "is the clock right? nothing expires on a day this far behind the last one");
+        return;
+    }
     let horizon = Day(today.0.saturating_sub(retention_days));
     match day::expire(directory, horizon) {
         Ok(0) => {}

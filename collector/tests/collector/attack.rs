@@ -130,7 +130,8 @@ fn extremes(call: CallId, wall_us: u64) -> Vec<Record> {
     };
     let worst = u32::MAX;
     vec![
-        // A summary before its leg, intervals of a leg that never opens, a close before the opening and once more after it.
+        // A summary before its leg, intervals of a leg that never opens, a close before the opening and once more
+        // after it.
         Record::LegSummary(LegSummary {
             call,
             leg,

@@ -40,6 +40,18 @@ fn days_beyond_the_retention_are_unlinked_and_the_watermark_lives_on() {
 }
 
 #[test]
+fn clock_that_is_decades_ahead_unlinks_nothing_at_its_first_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(directory.path(), 2, NOW_US).unwrap();
+    store.commit(&[record(OSLO, 0, host_interval())], NOW_US).unwrap();
+    drop(store);
+    let ahead = NOW_US + 73 * 365 * DAY_US;
+    let store = SqliteStore::open(directory.path(), 2, ahead).unwrap();
+    drop(store);
+    assert!(names(directory.path()).contains(&"day-2026-11-22.db".to_owned()));
+}
+
+#[test]
 fn wall_clock_that_steps_back_brings_no_earlier_day_back() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = SqliteStore::open(directory.path(), 30, NOW_US).unwrap();

@@ -95,7 +95,8 @@ fn damaged_backlog_is_stored_or_reported_lost_to_the_last_record() {
     let place = Place::new(folder.path()).unwrap().behind(&hosts.prefix(0));
     place.prepare(0, "").unwrap();
     let segments = write_backlog(&folder.path().join("spool"));
-    // A bit of one record, a bit of the last of all, a header, an end (nine records and a byte of the tenth), a whole file.
+    // A bit of one record, a bit of the last of all, a header, an end (nine records and a byte of the tenth), a whole
+    // file.
     let length = |file: &Path| fs::metadata(file).unwrap().len() as usize;
     flip(&segments[4], HEADER_BYTES + 60);
     flip(&segments[19], length(&segments[19]) - 3);

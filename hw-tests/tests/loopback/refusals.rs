@@ -145,3 +145,17 @@ fn certificate_of_another_authority_is_refused_and_said() {
     let endpoints = ours.ask(&["endpoints"]).unwrap();
     assert_eq!(endpoints["endpoints"].as_array().map(Vec::len), Some(0), "nothing of it is stored");
 }
+
+#[test]
+fn terminal_is_no_reason_to_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let config = folder.path().join("collector.toml");
+    let (_serving, _) = place.start_collector().unwrap();
+    // stderr of every other test is a pipe; people look at terminals. script(1) makes one.
+    let collector = place.program("roomtone-collector").get_program().to_owned();
+    let line = format!("{} calls --config {}", collector.display(), config.display());
+    let said = Command::new("script").args(["-qefc", &line, "/dev/null"]).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success() && !text.contains("panicked"), "{text}");
+}
