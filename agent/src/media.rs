@@ -331,7 +331,7 @@ impl Watch {
                 self.call = Some(Call::open(id, path, at, idle, paths, dropped, events));
             }
         }
-        self.due = self.due.min(at + leg::INTERVAL);
+        self.due = self.due.min(at + leg::INTERVAL.min(self.options.call_idle));
     }
 
     /// Looks for what may be forgotten, from the first packet on.

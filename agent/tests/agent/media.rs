@@ -2,7 +2,9 @@
 //! calls and legs.
 
 use roomtone_agent::clock::Moment;
-use roomtone_agent::media::Event;
+use std::time::Duration;
+
+use roomtone_agent::media::{Event, Options, Watch};
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
 use roomtone_protocol::media::{ClockRateSource, Direction, Media, Transport};
 
@@ -152,6 +154,21 @@ fn call_opens_with_its_first_packet_and_closes_15_s_after_its_last() {
     // What comes later on the same addresses is another call.
     for n in 0..100u64 {
         world.ingress(ms(60_000 + n * 20), &Rtp::opus(n).bytes());
+    }
+    let calls =
+        world.finish().into_iter().filter(|e| matches!(e, Event::CallOpened { .. })).count();
+    assert_eq!(calls, 2);
+}
+
+#[test]
+fn idle_time_shorter_than_an_interval_ends_a_call_too() {
+    let local = vec![address(LOCAL).ip()];
+    let call_idle = Duration::from_secs(5);
+    let mut world = World::new();
+    world.watch = Watch::new(Options { local, call_idle, seed: 1 });
+    // Three seconds of media, six of nothing: the first interval of ten has not ended when the second call begins.
+    for n in (0..150u64).chain(450..600) {
+        world.ingress(ms(n * 20), &Rtp::opus(n).bytes());
     }
     let calls =
         world.finish().into_iter().filter(|e| matches!(e, Event::CallOpened { .. })).count();
