@@ -34,6 +34,9 @@ pub struct CallView {
     pub start_us: u64,
     /// Last packet, likewise; `None` while it is not closed.
     pub end_us: Option<u64>,
+    /// How long it lasted by the endpoint's uptime, in microseconds: true across steps of its wall clock; `None` while
+    /// it goes on, or where its beginning was lost.
+    pub lasted_us: Option<u64>,
     /// Its legs in order.
     pub legs: Vec<LegView>,
     /// Its device episodes by onset.
@@ -187,6 +190,9 @@ impl CallView {
             state,
             start_us: facts.opened.map_or(facts.first_received_us, |told| told.value.0.wall_us),
             end_us: facts.closed.map(|told| told.value.0.wall_us),
+            lasted_us: facts.opened.zip(facts.closed).and_then(|(opened, closed)| {
+                closed.value.0.uptime_us.checked_sub(opened.value.0.uptime_us)
+            }),
             legs: facts.legs.iter().map(|(&leg, facts)| LegView::new(leg, facts)).collect(),
             episodes,
             devices: facts.devices.values().map(|told| told.value.clone()).collect(),

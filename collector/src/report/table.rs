@@ -50,7 +50,7 @@ pub fn calls(views: &[CallView], names: &Names) -> String {
             view.call.to_string(),
             fit(&names.of(view.endpoint), NAME_COLUMNS),
             short_time(view.start_us),
-            lasted(view.start_us, latest_us(view)),
+            lasted(view),
             label(view),
             percent(lost_in, expected_in),
             percent(lost_out, expected_out),
@@ -76,7 +76,7 @@ pub fn call(view: &CallView, names: &Names) -> String {
     if let Some(end_us) = view.end_us {
         line("ended", rfc3339(end_us).unwrap_or_else(|| "-".to_owned()));
     }
-    line("lasted", lasted(view.start_us, latest_us(view)));
+    line("lasted", lasted(view));
     for leg in &view.legs {
         out.push('\n');
         out += &leg_text(leg);
@@ -256,8 +256,13 @@ fn rehearsal(view: &CallView) -> &'static str {
     if view.is_rehearsal() { " (rehearsal, not a meeting)" } else { "" }
 }
 
-fn lasted(start_us: u64, end_us: u64) -> String {
-    let seconds = end_us.saturating_sub(start_us) / 1_000_000;
+fn lasted(view: &CallView) -> String {
+    let by_wall = || latest_us(view).saturating_sub(view.start_us);
+    clock(view.lasted_us.unwrap_or_else(by_wall))
+}
+
+fn clock(us: u64) -> String {
+    let seconds = us / 1_000_000;
     match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
         (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),
         (hours @ 1..=99, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02}"),
@@ -390,6 +395,7 @@ mod tests {
             state: CallState::Silent,
             start_us: 0,
             end_us: Some(359_999_000_000),
+            lasted_us: Some(359_999_000_000),
             legs: vec![LegView {
                 leg: u16::MAX,
                 opened: Some(LegOpened {
@@ -475,6 +481,6 @@ mod tests {
         assert_eq!(percent(1, 8), "12.50%");
         assert_eq!(percent(0, 0), "-");
         assert_eq!((compact(9_999_999), compact(10_000_000)), ("9999999".into(), "10M".into()));
-        assert_eq!(lasted(0, 3_725_000_000), "1:02:05");
+        assert_eq!(clock(3_725_000_000), "1:02:05");
     }
 }
