@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage: the command line or the config file, which no restart will mend.
 //! Errors are one line on stderr that says what was wrong and what to do.
 
+mod devices;
 mod rehearse;
 
 use std::io::Write;
@@ -44,6 +45,8 @@ Examples:
 enum Command {
     /// Measure the calls in a capture file; needs neither root nor a collector
     Analyze(analyze::Options),
+    /// Show every microphone and loudspeaker: whether it functions, since when, who holds it
+    Devices(devices::Options),
     /// Observe this endpoint's calls and ship what is measured, until SIGTERM
     #[command(after_long_help = config::help())]
     Run(RunOptions),
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Analyze(options) => analyze(&options),
+        Command::Devices(options) => devices::run(&options),
         Command::Run(options) => run(&options),
         Command::Rehearse(options) => rehearse::run(options),
     };

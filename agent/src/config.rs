@@ -35,6 +35,8 @@ pub struct Config {
     pub tap: Tap,
     /// How calls are told apart.
     pub media: Media,
+    /// How devices are watched.
+    pub audio: Audio,
     /// What is logged.
     pub log: Log,
 }
@@ -96,6 +98,13 @@ pub struct Tap {
 pub struct Media {
     /// How long after its last media packet a call is over.
     pub call_idle: Duration,
+}
+
+/// How devices are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audio {
+    /// Whether they are watched at all.
+    pub watch: bool,
 }
 
 /// What is logged.

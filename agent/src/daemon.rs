@@ -1,12 +1,13 @@
 //! `roomtone-agent run`: joins tap, watch, spool and uplink.
 //!
-//! Two threads: the observer's, which must never wait for a disk, and the main one, where tokio runs the uplink and
-//! this file appends to the spool.
+//! Three threads: the observer's, which must never wait for a disk, the device watch's, and the main one, where tokio
+//! runs the uplink and this file appends to the spool.
 //! Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a path that it taps.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use roomtone_protocol::ack::Ack;
@@ -15,8 +16,10 @@ use roomtone_protocol::time::Stamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::audio::watch::{self, Call, DeviceWatch};
 use crate::clock::system;
 use crate::config::Config;
+use crate::media::Event;
 use crate::observe::{Noticed, Observer, Stop};
 use crate::report::Recorder;
 use crate::spool::{self, Position, Spool, SpoolError};
@@ -93,6 +96,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         .spawn(move || observer.run())
         .map_err(failed("start the tap's thread"))?;
     tracing::info!(interface = %config.tap.interface, "observing");
+    let (calls, devices, watching) = watch_devices(config)?;
     let (recorded, shutdown) = oneshot::channel::<()>();
     let uplink = tokio::task::spawn_local(uplink.run(async {
         // An error means that the recorder is gone, which is the same.
@@ -105,15 +109,45 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         recorder: Recorder::new(),
         records: Vec::new(),
         owes_sync: false,
+        calls,
     };
-    journal.keep(events, status, &stop, [&mut terminate, &mut interrupt]).await;
+    journal.keep(events, devices, status, &stop, [&mut terminate, &mut interrupt]).await;
     tracing::info!("stopping: what is recorded is sent for two seconds more");
     drop(recorded);
     // What makes the journal end may be the end of one of the two.
     let uplink = uplink.await.map_err(|_| DaemonError::Defect { part: "uplink" });
     stop.stop();
     observing.join().map_err(|_| DaemonError::Defect { part: "tap" })?;
+    if let Some(watching) = watching {
+        watching.join().map_err(|_| DaemonError::Defect { part: "device watch" })?;
+    }
     uplink
+}
+
+/// The device watch's ears, its records, and its thread.
+type Watching = (Option<watch::Handle>, mpsc::Receiver<Record>, Option<JoinHandle<()>>);
+
+/// Starts the device watch, if it is wanted.
+fn watch_devices(config: &Config) -> Result<Watching, DaemonError> {
+    let failed = |action| move |source| DaemonError::System { action, source };
+    if !config.audio.watch {
+        // A channel whose other end is gone says so at once.
+        return Ok((None, mpsc::channel(1).1, None));
+    }
+    let beside_spool = config.spool.directory.parent().unwrap_or(&config.spool.directory);
+    let options = watch::Options {
+        root: "/".into(),
+        with_mixers: true,
+        carry: beside_spool.join("devices.json"),
+        call_idle: config.media.call_idle,
+        seed: seed()?,
+    };
+    let (devices, calls, records) = DeviceWatch::new(&options).map_err(failed("watch devices"))?;
+    let thread = std::thread::Builder::new()
+        .name("devices".to_owned())
+        .spawn(move || devices.run())
+        .map_err(failed("start the device watch's thread"))?;
+    Ok((Some(calls), records, Some(thread)))
 }
 
 fn open_spool(config: &Config) -> Result<Spool, DaemonError> {
@@ -174,6 +208,8 @@ struct Journal {
     records: Vec<Record>,
     /// The last sync failed.
     owes_sync: bool,
+    /// Hears of calls, so that devices are judged while they matter.
+    calls: Option<watch::Handle>,
 }
 
 impl Journal {
@@ -181,10 +217,13 @@ impl Journal {
     async fn keep(
         mut self,
         mut events: mpsc::Receiver<Noticed>,
+        mut devices: mpsc::Receiver<Record>,
         mut status: tokio::sync::watch::Receiver<LinkStatus>,
         stop: &Stop,
         [terminate, interrupt]: [&mut Signal; 2],
     ) {
+        // Without a device watch the channel is closed from the start.
+        let mut watched = true;
         loop {
             tokio::select! {
                 noticed = events.recv() => match noticed {
@@ -197,6 +236,13 @@ impl Journal {
                     }
                     None => break,
                 },
+                record = devices.recv(), if watched => {
+                    watched = record.is_some();
+                    self.records.extend(record);
+                    while let Ok(record) = devices.try_recv() {
+                        self.records.push(record);
+                    }
+                }
                 changed = status.changed() => {
                     if changed.is_err() {
                         break;
@@ -213,10 +259,24 @@ impl Journal {
             self.write();
         }
         self.recorder.flush(system::now_and_wall().1, &mut self.records);
+        // The device watch has heard that the calls are closed and says what that means before it ends.
+        if let Some(calls) = &self.calls {
+            calls.stop();
+        }
+        while let Some(record) = devices.recv().await {
+            self.records.push(record);
+        }
         self.write();
     }
 
     fn note(&mut self, (event, wall): Noticed) {
+        if let Some(calls) = &self.calls {
+            match event {
+                Event::CallOpened { call, at, .. } => calls.call(Call::Opened(call, at)),
+                Event::CallClosed { call, at, .. } => calls.call(Call::Closed(call, at)),
+                Event::LegOpened { .. } | Event::Interval { .. } | Event::LegSummary { .. } => {}
+            }
+        }
         let before = self.recorder.left_out();
         self.recorder.handle(event, wall, &mut self.records);
         let left_out = self.recorder.left_out();

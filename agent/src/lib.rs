@@ -3,6 +3,7 @@
 //! Cores decide and never wait; shells wait and never decide. `daemon` joins them.
 
 pub mod analyze;
+pub mod audio;
 pub mod cli;
 pub mod clock;
 pub mod config;

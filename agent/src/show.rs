@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use roomtone_protocol::media::{ClockRateSource, Direction, Media, Transport};
 
 /// The width that every table keeps to, in columns.
@@ -67,5 +67,13 @@ pub fn clock_rate_source(source: ClockRateSource) -> &'static str {
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_width(COLUMNS).set_header(header);
+    table
+}
+
+/// As [`table`], for cells of any length: they wrap where a row would be wider than [`COLUMNS`].
+#[must_use]
+pub fn wrapping_table(header: &[&str]) -> Table {
+    let mut table = table(header);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     table
 }

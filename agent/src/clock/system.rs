@@ -38,6 +38,14 @@ pub fn now_and_wall() -> (Moment, WallOffset) {
 const READINGS_APART: Duration = Duration::from_micros(10);
 const READINGS_MAX: u32 = 3;
 
+/// How long this machine has slept since it booted: what only one of its two clocks counts.
+#[must_use]
+pub fn slept() -> Duration {
+    // What passes between the two readings counts as sleep, some microseconds.
+    let awake = read(ClockId::Monotonic);
+    now().since(awake)
+}
+
 fn read(clock: ClockId) -> Moment {
     let time = clock_gettime(clock);
     // Neither clock of a running Linux reads before its origin.

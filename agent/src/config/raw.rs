@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::reference::{self, OptionDoc};
 use super::{
-    Collector, Config, ConfigError, Identity, Log, Media, Spool, Tap, parse_size, shorten,
+    Audio, Collector, Config, ConfigError, Identity, Log, Media, Spool, Tap, parse_size, shorten,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +21,7 @@ pub(super) struct Raw {
     spool: RawSpool,
     tap: RawTap,
     media: RawMedia,
+    audio: RawAudio,
     log: RawLog,
 }
 
@@ -68,6 +69,13 @@ struct RawTap {
 #[serde(default, deny_unknown_fields)]
 struct RawMedia {
     call_idle: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawAudio {
+    watch: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,6 +129,7 @@ impl Raw {
                 Duration::from_secs(5)..=Duration::from_secs(300),
             )?,
         };
+        let audio = Audio { watch: key("audio.watch").choice(self.audio.watch)? };
         let log = Log { level: key("log.level").text(self.log.level, |word| word.parse().ok())? };
         Ok(Config {
             collector: Collector { host, port, server_name },
@@ -128,6 +137,7 @@ impl Raw {
             spool,
             tap,
             media,
+            audio,
             log,
         })
     }
@@ -202,6 +212,10 @@ impl<'a> Key<'a> {
             .ok()
             .filter(|count| range.contains(count))
             .ok_or_else(|| self.refused(count))
+    }
+
+    fn choice(&self, given: Option<bool>) -> Result<bool, ConfigError> {
+        self.text(given.map(|choice| choice.to_string()), |text| text.parse().ok())
     }
 
     fn addresses(&self, given: Option<Vec<String>>) -> Result<Vec<IpAddr>, ConfigError> {

@@ -130,6 +130,13 @@ pub const REFERENCE: &[OptionDoc] = &[
         what: "how long after its last media packet a call is over",
     },
     OptionDoc {
+        key: "audio.watch",
+        unit: "boolean",
+        default: Some("true"),
+        range: "true or false",
+        what: "whether microphones and loudspeakers are watched, without opening them",
+    },
+    OptionDoc {
         key: "log.level",
         unit: "word",
         default: Some("\"info\""),

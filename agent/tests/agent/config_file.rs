@@ -83,6 +83,8 @@ block_timeout = \"1s\"
 local = [\"192.0.2.1\", \"2001:db8::2\"]
 [media]
 call_idle = \"1m\"
+[audio]
+watch = false
 [log]
 level = \"trace\"
 ";
@@ -93,12 +95,13 @@ level = \"trace\"
     assert_eq!(config.spool.directory, PathBuf::from("/etc/roomtone/s"));
     assert_eq!(config.tap.ring_bytes, 64 << 20);
     assert_eq!(config.media.call_idle, Duration::from_secs(60));
-    let Config { collector, identity, spool, tap, media, log } = config;
+    let Config { collector, identity, spool, tap, media, audio, log } = config;
     assert_ne!(collector, minimal.collector);
     assert_ne!(identity, minimal.identity);
     assert_ne!(spool, minimal.spool);
     assert_ne!(tap, minimal.tap);
     assert_ne!(media, minimal.media);
+    assert_ne!(audio, minimal.audio);
     assert_ne!(log, minimal.log);
 }
 

@@ -4,13 +4,18 @@
     reason = "a panic is how a test fails; clippy.toml covers test functions only"
 )]
 
+mod audio_sensor;
+mod audio_watch;
 mod captures;
 mod config_file;
 mod corpora;
+mod devices_cli;
+mod function;
 mod fuzz_bodies;
 mod media;
 mod properties;
 mod rehearse_loopback;
+mod sound_tree;
 mod spool_disk;
 mod spool_kill;
 mod tap_file;

@@ -1,0 +1,169 @@
+//! What is known of a device, and what each signal does to it.
+
+use roomtone_protocol::device::DeviceCause;
+use serde::{Deserialize, Serialize};
+
+use super::{Blindness, Function, OpenFailure, PcmState, SelfTestOutcome};
+use crate::audio::carry::{nanos, nanos_option};
+use crate::audio::course::{Course, Format};
+use crate::audio::floor::Floor;
+use crate::clock::Moment;
+
+/// All that is known of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    pub(super) is_present: bool,
+    /// When it was removed while the call used it.
+    #[serde(with = "nanos_option")]
+    pub(super) missed_at: Option<Moment>,
+    /// It was removed in use and has not been healthy for long enough since: the call still waits for it.
+    pub(super) is_wanted: bool,
+    pub(super) course: Option<Course>,
+    #[serde(with = "nanos_option")]
+    pub(super) closed_at: Option<Moment>,
+    pub(super) is_muted: bool,
+    pub(super) is_volume_zero: bool,
+    pub(super) floor: Floor,
+    #[serde(with = "nanos_option")]
+    pub(super) server_lost_at: Option<Moment>,
+    #[serde(with = "nanos_option")]
+    pub(super) misrouted_at: Option<Moment>,
+    /// What our own use of it ended with.
+    pub(super) asked: Option<Asked>,
+    pub(super) is_busy: bool,
+    pub(super) blindness: Option<Blindness>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Asked {
+    pub(super) cause: DeviceCause,
+    #[serde(with = "nanos")]
+    pub(super) onset: Moment,
+}
+
+/// What signals do to the evidence.
+impl Function {
+    pub(super) fn note_present(&mut self) {
+        let evidence = &mut self.evidence;
+        evidence.blindness = None;
+        evidence.is_present = true;
+        evidence.missed_at = None;
+    }
+
+    pub(super) fn note_removed(&mut self, now: Moment) {
+        let was_held = self.is_held(now);
+        let evidence = &mut self.evidence;
+        evidence.blindness = None;
+        if !evidence.is_present {
+            return;
+        }
+        if self.in_call && (was_held || evidence.is_wanted) {
+            evidence.missed_at = Some(now);
+            evidence.is_wanted = true;
+        }
+        evidence.is_present = false;
+        evidence.course = None;
+        evidence.closed_at = None;
+        evidence.asked = None;
+        evidence.is_busy = false;
+        // Mutes belong to what left; what comes back announces its own.
+        evidence.is_muted = false;
+        evidence.is_volume_zero = false;
+        evidence.floor.handle_removed();
+    }
+
+    pub(super) fn note_opened(&mut self, format: Format, now: Moment) {
+        self.note_present();
+        let evidence = &mut self.evidence;
+        evidence.is_busy = false;
+        evidence.forgive();
+        if evidence.course.is_none_or(|course| course.format() != format) {
+            evidence.course = Some(Course::new(format, now));
+            evidence.floor.handle_closed();
+        }
+        self.tally.is_used |= self.in_call;
+    }
+
+    pub(super) fn note_progress(&mut self, pcm_state: PcmState, hw_ptr_frames: u64, now: Moment) {
+        let evidence = &mut self.evidence;
+        // A reading from before the removal may come behind its announcement.
+        if !evidence.is_present {
+            return;
+        }
+        evidence.blindness = None;
+        let course = evidence.course.get_or_insert_with(|| Course::new(Format::default(), now));
+        let step = course.handle_poll(pcm_state, hw_ptr_frames, now);
+        if step.is_progress {
+            evidence.server_lost_at = None;
+            evidence.forgive();
+        }
+        self.tally.is_used |= self.in_call;
+        if step.is_xrun {
+            self.note_glitch();
+        }
+    }
+
+    pub(super) fn note_glitch(&mut self) {
+        self.tally.glitches = self.tally.glitches.saturating_add(u32::from(self.in_call));
+    }
+
+    pub(super) fn note_closed(&mut self, now: Moment) {
+        let evidence = &mut self.evidence;
+        evidence.blindness = None;
+        evidence.is_busy = false;
+        if evidence.course.take().is_some() {
+            evidence.closed_at = Some(now);
+            evidence.floor.handle_closed();
+        }
+    }
+
+    pub(super) fn note_open_failed(&mut self, failure: OpenFailure, onset: Moment) {
+        let is_held = self.evidence.course.is_some();
+        match failure {
+            OpenFailure::Busy => self.evidence.is_busy = true,
+            OpenFailure::NoPermission if !is_held => {
+                self.evidence.blindness = Some(Blindness::NoPermission);
+            }
+            OpenFailure::NoPermission | OpenFailure::Unsupported => {}
+            OpenFailure::Fault => self.note_asked(DeviceCause::OpenFailed, onset),
+        }
+    }
+
+    /// In a call the program that holds the device is the one that matters: our own failure beside it is ours.
+    pub(super) fn note_asked(&mut self, cause: DeviceCause, onset: Moment) {
+        if self.in_call && self.evidence.course.is_some() {
+            return;
+        }
+        self.evidence.asked.get_or_insert(Asked { cause, onset });
+    }
+
+    pub(super) fn note_self_test(&mut self, outcome: SelfTestOutcome, now: Moment) {
+        if self.in_call {
+            return;
+        }
+        self.evidence.asked = match outcome {
+            SelfTestOutcome::Passed => None,
+            SelfTestOutcome::Failed => {
+                Some(Asked { cause: DeviceCause::SelfTestFailed, onset: now })
+            }
+        };
+    }
+
+    /// Held, or so shortly closed that its program may have seen first what we see now.
+    pub(super) fn is_held(&self, now: Moment) -> bool {
+        let grace = self.options.thresholds.held_grace;
+        let closed = self.evidence.closed_at.is_some_and(|at| now.since(at) <= grace);
+        self.evidence.course.is_some() || closed
+    }
+
+    pub(super) fn polled_at(&self) -> Option<Moment> {
+        self.evidence.course.map(|course| course.observed_at())
+    }
+}
+
+impl Evidence {
+    /// It opened, or moved: what ended our own use of it is over. A failed self-test had found it open and moving.
+    pub(super) fn forgive(&mut self) {
+        self.asked = self.asked.filter(|asked| asked.cause == DeviceCause::SelfTestFailed);
+    }
+}

@@ -1,0 +1,219 @@
+//! The thread that watches devices: sensor in, board, records out.
+//!
+//! It sleeps while no device is open and no call begins or ends. A shell: what happened is the sensor's to see and
+//! the board's to judge. Before a record leaves, the state behind it is in the carry file, so that a process that is
+//! killed in between tells the same episode again and not another one.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use roomtone_protocol::id::CallId;
+use roomtone_protocol::record::Record;
+use tokio::sync::mpsc;
+
+use super::bell::Bell;
+use super::board::{Board, Carry};
+use super::sensor::Sensor;
+use crate::clock::Moment;
+use crate::clock::system;
+
+/// Calls open and close once in minutes; a thread that hangs in a disk for so long that these fill has lost its use.
+const CALLS_MAX: usize = 64;
+/// Records on their way to the spool, at most: one round of 128 devices.
+const RECORDS_MAX: usize = 256;
+/// How often the carry file follows the state while nothing is told: a kill costs at most this much, in which the
+/// kernel's position tells whether the device moved.
+const CARRY_EVERY: Duration = Duration::from_secs(2);
+/// The largest carry file that is read: 128 devices of 1 KiB, four times.
+const CARRY_BYTES_MAX: u64 = 512 * 1024;
+
+/// What the media watch says of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// It began at a moment.
+    Opened(CallId, Moment),
+    /// It ended at a moment.
+    Closed(CallId, Moment),
+}
+
+/// What the watch needs to know beforehand.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `/` outside tests.
+    pub root: PathBuf,
+    /// Whether mixers are read too.
+    pub with_mixers: bool,
+    /// Where the state lies that outlives the process.
+    pub carry: PathBuf,
+    /// How long a call of the process before waits for its continuation.
+    pub call_idle: Duration,
+    /// Random bits.
+    pub seed: u64,
+}
+
+/// The watch before its thread runs.
+#[derive(Debug)]
+pub struct DeviceWatch {
+    sensor: Sensor,
+    board: Board,
+    carry: PathBuf,
+    carry_due: Moment,
+    has_carry: bool,
+    bell: Arc<Bell>,
+    calls: Receiver<Option<Call>>,
+    records: mpsc::Sender<Record>,
+}
+
+/// Tells the thread of calls, and ends it.
+#[derive(Debug)]
+pub struct Handle {
+    bell: Arc<Bell>,
+    calls: SyncSender<Option<Call>>,
+}
+
+impl Handle {
+    /// A call began or ended.
+    pub fn call(&self, call: Call) {
+        self.send(Some(call));
+    }
+
+    /// Asks the thread to end, after all calls that it was told of.
+    pub fn stop(&self) {
+        self.send(None);
+    }
+
+    fn send(&self, message: Option<Call>) {
+        match self.calls.try_send(message) {
+            Ok(()) => self.bell.ring(),
+            Err(TrySendError::Full(_)) => {
+                tracing::error!("the device watch hangs and does not hear of a call");
+            }
+            // It ended before and said so.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+impl DeviceWatch {
+    /// Reads what a process before left, and nothing else yet.
+    ///
+    /// # Errors
+    /// Where the kernel has no descriptor left.
+    pub fn new(options: &Options) -> io::Result<(Self, Handle, mpsc::Receiver<Record>)> {
+        let bell = Arc::new(Bell::new()?);
+        let (calls, told) = sync_channel(CALLS_MAX);
+        let (records, receiver) = mpsc::channel(RECORDS_MAX);
+        let mut board = Board::new(std::process::id(), options.seed);
+        let now = system::now();
+        let has_carry = match read_carry(&options.carry) {
+            Ok(carry) => {
+                let taken = board.restore(carry, options.call_idle, now);
+                tracing::info!(taken, "a device state of the process before was found");
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                tracing::warn!(%error, "the device state of the process before is unreadable");
+                true
+            }
+        };
+        let watch = Self {
+            sensor: Sensor::new(&options.root, options.with_mixers),
+            board,
+            carry: options.carry.clone(),
+            carry_due: now,
+            has_carry,
+            bell: Arc::clone(&bell),
+            calls: told,
+            records,
+        };
+        Ok((watch, Handle { bell, calls }, receiver))
+    }
+
+    /// Watches until it is stopped or nobody listens any more.
+    pub fn run(mut self) {
+        let first = self.sensor.look();
+        if let Some(absent) = self.sensor.absent() {
+            tracing::info!("{absent}");
+        }
+        for card in self.sensor.forbidden() {
+            tracing::warn!(card, "no permission for the mixer; {NO_PERMISSION}");
+        }
+        for sighting in first {
+            self.board.handle_sighting(sighting);
+        }
+        self.board.handle_first_look(system::now());
+        tracing::info!(devices = self.board.views().len(), "watching devices");
+        let mut goes_on = true;
+        while goes_on && self.hand_on() {
+            let due = self.board.poll_timeout().map(|(at, _)| at);
+            let seen = self.sensor.wait(self.bell.as_fd(), due);
+            self.bell.hush();
+            for sighting in seen {
+                self.board.handle_sighting(sighting);
+            }
+            while let Ok(message) = self.calls.try_recv() {
+                // What to carry changes with the call.
+                self.carry_due = system::now();
+                match message {
+                    Some(Call::Opened(call, at)) => self.board.handle_call_opened(call, at),
+                    Some(Call::Closed(call, at)) => self.board.handle_call_closed(call, at),
+                    None => goes_on = false,
+                }
+            }
+            self.board.handle_timeout(system::now());
+            self.sensor.set_in_call(self.board.call().is_some());
+        }
+        self.hand_on();
+    }
+
+    /// Keeps the state, then passes on what it says; false where nobody listens.
+    fn hand_on(&mut self) -> bool {
+        let now = system::now();
+        if self.board.has_told() || now >= self.carry_due {
+            self.keep(now);
+        }
+        let wall = system::now_and_wall().1;
+        while let Some(told) = self.board.poll_told() {
+            if self.records.blocking_send(told.record(wall)).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn keep(&mut self, now: Moment) {
+        self.carry_due = now + CARRY_EVERY;
+        let kept = match self.board.carry(now) {
+            Some(carry) => write_carry(&self.carry, &carry).map(|()| self.has_carry = true),
+            None if self.has_carry => fs::remove_file(&self.carry).map(|()| self.has_carry = false),
+            None => Ok(()),
+        };
+        if let Err(error) = kept {
+            tracing::debug!(%error, "the device state cannot be kept: a restart in mid-call would lose it");
+        }
+    }
+}
+
+/// What an operator must do where `/dev/snd` is closed to the agent.
+pub const NO_PERMISSION: &str =
+    "mutes and volumes stay unknown until the agent's user is in the group audio";
+
+fn read_carry(path: &Path) -> io::Result<Carry> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(CARRY_BYTES_MAX).read_to_end(&mut text)?;
+    serde_json::from_slice(&text).map_err(io::Error::from)
+}
+
+/// Whole or not at all. Not synced: it outlives the process, and after a power cut its clock means nothing.
+fn write_carry(path: &Path, carry: &Carry) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, serde_json::to_vec(carry)?)?;
+    fs::rename(new, path)
+}
