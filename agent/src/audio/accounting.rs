@@ -3,6 +3,8 @@
 //! Everything is summed in integer microseconds from differences of one clock, so that spans add up without rounding:
 //! bad <= observed <= call. What could not be observed is in the call's time and in no ratio.
 
+use std::collections::VecDeque;
+
 use roomtone_protocol::device::{DeviceEpisode, DeviceSide, DeviceSummary};
 use roomtone_protocol::id::CallId;
 use roomtone_protocol::limits::DEVICE_NAME_BYTES_MAX;
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::constants::DETECTOR_VERSION;
 use super::episode::Episode;
-use crate::clock::WallOffset;
+use crate::clock::{Moment, WallOffset};
 
 /// Glitch rates are per five minutes (MS-QoE `micGlitchRate`, `speakerGlitchRate`).
 const GLITCH_SPAN_US: u128 = 300_000_000;
@@ -57,6 +59,55 @@ pub struct Setting {
     pub is_volume_zero: bool,
 }
 
+/// Spans of one kind are joined, so that these cover minutes; of a device that changes faster, some are forgotten.
+const TAIL_SPANS_MAX: usize = 64;
+
+/// The latest spans that were added: a call is known to be over only when it has been silent for a while, and what was
+/// added since its last packet is none of its time.
+#[derive(Debug, Clone, Default)]
+pub struct Tail {
+    spans: VecDeque<Span>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    class: Class,
+    setting: Setting,
+    from: Moment,
+    until: Moment,
+}
+
+impl Tail {
+    /// Remembers a span that was added.
+    pub fn note(&mut self, class: Class, setting: Setting, from: Moment, until: Moment) {
+        match self.spans.back_mut() {
+            Some(last) if (last.class, last.setting, last.until) == (class, setting, from) => {
+                last.until = until;
+            }
+            Some(_) | None => {
+                if self.spans.len() >= TAIL_SPANS_MAX {
+                    self.spans.pop_front();
+                }
+                self.spans.push_back(Span { class, setting, from, until });
+            }
+        }
+    }
+
+    /// Takes everything behind `end` out of the totals again; returns how much of it was bad, in microseconds.
+    pub fn cut(&mut self, end: Moment, tally: &mut Tally) -> u64 {
+        let mut bad_us = 0;
+        while let Some(span) = self.spans.pop_back().filter(|span| span.until > end) {
+            let us = span.until.as_micros() - span.from.max(end).as_micros();
+            tally.take_back(span.class, span.setting, us);
+            if span.class == Class::Bad {
+                bad_us += us;
+            }
+        }
+        self.spans.clear();
+        bad_us
+    }
+}
+
 impl Tally {
     /// Adds a span.
     pub fn charge(&mut self, class: Class, setting: Setting, us: u64) {
@@ -75,6 +126,26 @@ impl Tally {
         }
         if setting.is_volume_zero {
             add(&mut self.zero_volume_us);
+        }
+    }
+
+    /// Takes a span back that was added before.
+    fn take_back(&mut self, class: Class, setting: Setting, us: u64) {
+        let sub = |total: &mut u64| *total = total.saturating_sub(us);
+        sub(&mut self.call_us);
+        match class {
+            Class::Unobserved => return,
+            Class::Good => sub(&mut self.observed_us),
+            Class::Bad => {
+                sub(&mut self.observed_us);
+                sub(&mut self.bad_us);
+            }
+        }
+        if setting.is_muted {
+            sub(&mut self.muted_us);
+        }
+        if setting.is_volume_zero {
+            sub(&mut self.zero_volume_us);
         }
     }
 

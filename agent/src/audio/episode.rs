@@ -58,6 +58,13 @@ impl Track {
         }
     }
 
+    /// Takes bad time back that lay behind the end of its call.
+    pub fn take_back(&mut self, bad_us: u64) {
+        if let Some(episode) = &mut self.open {
+            episode.bad_us = episode.bad_us.saturating_sub(bad_us);
+        }
+    }
+
     /// The bad stretch is over. The device is healthy since `healthy_since`, or nothing is known of it.
     pub fn pause(&mut self, healthy_since: Option<Moment>) {
         self.is_bad = false;

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use roomtone_protocol::device::{DeviceCause, DeviceSide};
 use serde::{Deserialize, Serialize};
 
-use super::accounting::{Class, Setting, Tally};
+use super::accounting::{Class, Setting, Tail, Tally};
 use super::carry::nanos;
 use super::constants::{DETECTOR_VERSION, EVENTS_MAX, POLL_INTERVAL, RESTART_GAP_MAX, Thresholds};
 use super::course::Format;
@@ -122,6 +122,8 @@ pub struct Function {
     evidence: Evidence,
     in_call: bool,
     tally: Tally,
+    /// What of the tally a call's end may still take back; not carried over a restart.
+    tail: Tail,
     track: Track,
     verdict: Verdict,
     since: Moment,
@@ -152,6 +154,7 @@ impl Function {
             evidence: Evidence::default(),
             in_call: false,
             tally: Tally::default(),
+            tail: Tail::default(),
             track: Track::default(),
             verdict: absent,
             since: Moment::ORIGIN,
@@ -305,13 +308,17 @@ impl Function {
 
     /// A call begins or ends: only in a call does a fault count. Repeating it changes nothing.
     ///
+    /// An end may lie in the past, with the call's last packet: what was counted since is taken back.
+    ///
     /// The totals of a call stand until the next one begins.
     pub fn handle_call(&mut self, in_call: bool, now: Moment) {
         if in_call == self.in_call {
             return;
         }
+        let end = now;
         let now = now.max(self.now);
         if in_call {
+            self.tail = Tail::default();
             // What we found when we asked is the past's: the call will show by itself.
             self.evidence.asked = None;
             self.close_episode();
@@ -321,7 +328,9 @@ impl Function {
             // The fault that is under way begins, for this call, with it.
             self.verdict.bad = None;
         } else {
-            self.charge(self.verdict, self.polled_at(), now);
+            self.charge(self.verdict, self.polled_at(), end);
+            let bad_us = self.tail.cut(end, &mut self.tally);
+            self.track.take_back(bad_us);
             self.close_episode();
             self.in_call = false;
             self.evidence.missed_at = None;
@@ -484,9 +493,10 @@ impl Function {
         }
         // Differences of truncated moments, so that all spans of a call add up to its length.
         let us = until.as_micros() - self.settled.as_micros();
-        self.settled = until;
+        let from = std::mem::replace(&mut self.settled, until);
         if self.in_call {
             self.tally.charge(class, setting, us);
+            self.tail.note(class, setting, from, until);
             if class == Class::Bad {
                 self.track.add(us);
             }

@@ -634,3 +634,26 @@ fn long_episode_is_told_as_it_grows() {
         .collect();
     assert_eq!(told, [10, 20, 30, 40, 50, 60]);
 }
+
+/// A call is known to be over when it has been silent for 15 s: its time ends with its last packet all the same.
+#[test]
+fn call_that_ended_in_the_past_keeps_only_its_own_time() {
+    let mut bench = Bench::new();
+    bench.open();
+    let began = bench.now_ms;
+    bench.call(true);
+    bench.run(20_000);
+    bench.hang();
+    bench.run(8_000);
+    let end = bench.now_ms;
+    let bad = bench.function.tally().bad_us;
+    bench.run(15_000);
+    bench.function.handle_call(false, ms(end));
+    bench.drain();
+    let tally = *bench.function.tally();
+    assert_eq!(tally.call_us, (end - began) * 1_000);
+    // The stall was charged up to a poll before the end when the end came; the rest of it up to there is added.
+    assert!((bad..=bad + 250_000).contains(&tally.bad_us), "{tally:?}");
+    assert_eq!(bench.only_episode().bad_us, tally.bad_us);
+    assert_consistent(&tally);
+}
