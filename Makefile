@@ -64,6 +64,17 @@ test: packages-build packages-test lint ## check format and lints, run all tests
 	$(CARGO) build --workspace --locked --bins
 	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests
 
+# The virtual bench's short trials: less than 5 minutes. Its guest's packages are unpacked into target/hw-tests/cache, not installed.
+.PHONY: hw-test-short
+hw-test-short: packages-build packages-test
+	$(CARGO) build --workspace --locked --release --bins
+	$(TARGET)/release/roomtone-hw-tests trials --group short
+
+.PHONY: hw-test
+hw-test: packages-build packages-test ## run all trials of sound devices on the virtual bench; also in target/hw-tests/report.json
+	$(CARGO) build --workspace --locked --release --bins
+	$(TARGET)/release/roomtone-hw-tests trials --group all
+
 .PHONY: lint
 lint: packages-build ## check format and lints, change nothing
 	$(CARGO) fmt --all --check

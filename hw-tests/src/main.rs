@@ -1,10 +1,12 @@
-//! Starts a play, or measures.
+//! Starts a play, measures, or runs trials.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use roomtone_hw_tests::{figures, play};
+use roomtone_hw_tests::bench::{self, Choice};
+use roomtone_hw_tests::trials::Group;
+use roomtone_hw_tests::{figures, play, stage};
 
 /// Drives roomtone's agent and collector on this machine.
 #[derive(Debug, Parser)]
@@ -34,15 +36,47 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "target/bench")]
         folder: PathBuf,
     },
+    /// Run trials of sound devices on a bench
+    Trials {
+        /// The bench's file
+        #[arg(long, value_name = "FILE", default_value = "hw-tests/benches/virtual.toml")]
+        bench: PathBuf,
+        /// The short ones or all
+        #[arg(long, value_enum, default_value = "all")]
+        group: Group,
+        /// Where cache, logs and report.json are kept
+        #[arg(long, value_name = "DIR", default_value = "target/hw-tests")]
+        folder: PathBuf,
+        /// Run only trials whose name contains this
+        #[arg(default_value = "")]
+        filter: String,
+    },
+    /// Run trials inside a guest; the host laid them into DIR
+    #[command(hide = true)]
+    Stage {
+        /// The folder that host and guest share
+        #[arg(long, value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Play { state, seconds, once } => play::run(&state, seconds, once),
         Command::Figures { folder } => figures::run(&folder),
+        Command::Trials { bench, group, folder, filter } => {
+            return answer(bench::run(&Choice { bench, group, filter, folder }));
+        }
+        Command::Stage { folder } => return answer(stage::run_in_guest(&folder)),
     };
+    answer(done.map(|()| true))
+}
+
+/// The exit code; a trial that failed has been printed already.
+fn answer(done: anyhow::Result<bool>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("roomtone-hw-tests: {error:#}");
             ExitCode::FAILURE

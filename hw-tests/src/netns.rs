@@ -40,6 +40,16 @@ impl TwoHosts {
         Ok(Some(hosts))
     }
 
+    /// Impairs what `host` sends: words of `tc-netem(8)`, such as `delay 40ms`.
+    ///
+    /// # Errors
+    /// Where the kernel lacks netem or does not know the words.
+    pub fn impair(&self, host: usize, words: &[&str]) -> Result<()> {
+        let mut tc = Command::new("tc");
+        tc.args(["-n", self.name(host), "qdisc", "replace", "dev", "rt0", "root", "netem"]);
+        output(&mut tc, words).map(drop)
+    }
+
     /// The name of host 0 or 1.
     #[must_use]
     pub fn name(&self, host: usize) -> &str {

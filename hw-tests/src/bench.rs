@@ -1,0 +1,172 @@
+//! Benches: what devices trials have, and how trials are brought to them.
+//!
+//! The trials run where the devices are, beside the agent: in a guest for the `virtual` bench, here for a `physical`
+//! one. A bench that is absent is printed as not run and never counts as passed.
+
+pub mod definition;
+pub mod report;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::guest::{image, machine, packages};
+use crate::stage;
+use crate::trials::{self, Group, Trial};
+use definition::{Bench, Kind};
+use report::{Outcome, Report};
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The bench's file.
+    pub bench: PathBuf,
+    /// Short trials or all.
+    pub group: Group,
+    /// Part of a trial's name; empty for all.
+    pub filter: String,
+    /// Where cache, logs and report are kept.
+    pub folder: PathBuf,
+}
+
+/// A guest boots in 6 to 12 s on a quiet machine.
+const BOOT_WITHIN: Duration = Duration::from_secs(90);
+/// One guest at a time: two emulated machines on one host only prove that hosts can be busy.
+const LOCK_WITHIN: Duration = Duration::from_secs(3_600);
+
+/// Runs the trials and writes `report.json`; true where some passed and none failed.
+///
+/// # Errors
+/// Where the bench's file is wrong or the bench cannot be set up.
+pub fn run(choice: &Choice) -> Result<bool> {
+    let bench = Bench::read(&choice.bench)?;
+    let chosen: Vec<&Trial> = trials::ALL
+        .iter()
+        .filter(|trial| choice.group == Group::All || trial.group == Group::Short)
+        .filter(|trial| trial.name.contains(&choice.filter))
+        .collect();
+    if chosen.is_empty() {
+        bail!("no trial's name contains {:?}", choice.filter);
+    }
+    fs::create_dir_all(&choice.folder)
+        .with_context(|| format!("cannot make {}", choice.folder.display()))?;
+    let folder = fs::canonicalize(&choice.folder)?;
+
+    let mut report = Report::default();
+    let (able, unable): (Vec<&Trial>, Vec<&Trial>) =
+        chosen.into_iter().partition(|trial| bench.unable(trial).is_none());
+    for trial in unable {
+        let reason = bench.unable(trial).unwrap_or_default();
+        report.add(Outcome::not_run(&bench.name, trial.name, reason));
+    }
+    let names: Vec<&str> = able.iter().map(|trial| trial.name).collect();
+    match &bench.kind {
+        Kind::Virtual(size) => {
+            let limit = able.iter().map(|trial| trial.limit).sum::<Duration>() + BOOT_WITHIN;
+            run_in_guest(&bench, *size, &names, &folder, limit, &mut report)?;
+        }
+        Kind::Physical { .. } => {
+            if let Some(reason) = absent(&bench) {
+                for name in names {
+                    report.add(Outcome::not_run(&bench.name, name, &reason));
+                }
+            } else {
+                let state = folder.join("physical");
+                stage::run(&bench, &names, &state, |outcome| report.add(outcome))?;
+            }
+        }
+    }
+    report.write(&folder.join("report.json"))?;
+    Ok(report.summary())
+}
+
+/// Why a physical bench cannot be used now.
+fn absent(bench: &Bench) -> Option<String> {
+    let card = Path::new("/proc/asound").join(&bench.card);
+    if !card.exists() {
+        return Some(format!("no sound card {:?} on this machine", bench.card));
+    }
+    let attended = matches!(bench.kind, Kind::Physical { attended: true, .. });
+    (attended && !std::io::stdin().is_terminal())
+        .then(|| "the bench is attended, and nobody can answer: stdin is no terminal".to_owned())
+}
+
+/// Boots one guest that runs all trials, and takes their outcomes as they come.
+fn run_in_guest(
+    bench: &Bench,
+    size: machine::Size,
+    names: &[&str],
+    folder: &Path,
+    limit: Duration,
+    report: &mut Report,
+) -> Result<()> {
+    let _lock = one_at_a_time(folder)?;
+    let cache = folder.join("cache");
+    fs::create_dir_all(&cache)?;
+    let started = Instant::now();
+    let packages = packages::Packages::fetch(&cache)?;
+    let kernel = image::kernel(&packages, &cache)?;
+    let own = std::env::current_exe().context("a running program has a path")?;
+    let programs = own.parent().context("a program lies in a folder")?;
+    let share = folder.join("guest");
+    // What an earlier run left would pass for this one's.
+    let _ = fs::remove_dir_all(&share);
+    fs::create_dir_all(&share)?;
+    let archive = cache.join("initramfs.cpio");
+    fs::write(&archive, image::build(&packages, programs)?)?;
+    fs::copy(&bench.file, share.join(stage::BENCH_FILE))?;
+    fs::write(share.join(stage::TRIALS_FILE), names.join("\n"))?;
+    println!(
+        "guest      Linux {}, image made in {:.1} s, logs in {}",
+        packages.kernel_version,
+        started.elapsed().as_secs_f64(),
+        share.display()
+    );
+
+    let machine = machine::Machine::new(&packages, size, &kernel, &archive, &share)?;
+    let guest = machine.boot(limit)?;
+    let mut missing: BTreeSet<&str> = names.iter().copied().collect();
+    let mut seen = 0;
+    let outcomes = share.join(stage::OUTCOMES_FILE);
+    let ended = guest.wait(|| {
+        let text = fs::read_to_string(&outcomes).unwrap_or_default();
+        // Whole lines only: the guest may be in the middle of one.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        for line in whole.lines().skip(seen) {
+            seen += 1;
+            match serde_json::from_str::<Outcome>(line) {
+                Ok(outcome) => {
+                    missing.remove(outcome.trial.as_str());
+                    report.add(outcome);
+                }
+                Err(error) => eprintln!("the guest wrote no outcome: {error}: {line}"),
+            }
+        }
+    });
+    let reason = match ended {
+        Ok(_) => "the guest ended before this trial".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    for name in missing {
+        report.add(Outcome::failed(&bench.name, name, &reason));
+    }
+    Ok(())
+}
+
+/// Held while a guest of this folder runs; the kernel frees it with the process.
+fn one_at_a_time(folder: &Path) -> Result<fs::File> {
+    let path = folder.join("lock");
+    let file = fs::File::create(&path)?;
+    let until = Instant::now() + LOCK_WITHIN;
+    while let Err(error) = file.try_lock() {
+        if Instant::now() > until {
+            bail!("another run holds {}: {error}", path.display());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(file)
+}

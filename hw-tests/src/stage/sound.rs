@@ -1,0 +1,275 @@
+//! The kernel's side of the device: what `/proc/asound` tells, and programs that hold it as a call application would.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::wait_for;
+use crate::bench::definition::Bench;
+use crate::headset::signal::Meter;
+use crate::process::output;
+
+/// A sound card.
+#[derive(Debug, Clone)]
+pub struct Card {
+    id: String,
+    rate_hz: u32,
+    capture_channels: u8,
+    render_channels: u8,
+}
+
+/// A direction, and the tool that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The microphone.
+    Capture,
+    /// The loudspeaker.
+    Render,
+}
+
+/// What `status` of a PCM tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// `RUNNING`, `closed` and so on.
+    pub state: String,
+    /// Frames that the hardware has moved.
+    pub pointer: u64,
+    /// The process that opened it.
+    pub owner: Option<u32>,
+}
+
+/// A program that holds a direction open; ended when dropped.
+#[derive(Debug)]
+pub struct Holder {
+    child: Child,
+}
+
+/// How long a program may take to open a device: a hung control request blocks 5 s.
+const OPENS_WITHIN: Duration = Duration::from_secs(10);
+
+impl Card {
+    /// The card of a bench.
+    #[must_use]
+    pub fn of(bench: &Bench) -> Self {
+        Self {
+            id: bench.card.clone(),
+            rate_hz: bench.rate_hz,
+            capture_channels: bench.capture_channels,
+            render_channels: bench.render_channels,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it is there, with both directions.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        [Side::Capture, Side::Render].iter().all(|&side| self.folder(side).join("status").exists())
+            && self.control_device().is_some_and(|device| device.exists())
+    }
+
+    /// Waits until it is there.
+    ///
+    /// # Errors
+    /// Where it does not come.
+    pub fn wait_present(&self, within: Duration) -> Result<()> {
+        wait_for(&format!("card {}", self.id), within, || Ok(self.is_present().then_some(())))
+    }
+
+    /// Waits until it is gone.
+    ///
+    /// # Errors
+    /// Where it stays.
+    pub fn wait_absent(&self, within: Duration) -> Result<()> {
+        let gone = || !Path::new("/proc/asound").join(&self.id).exists();
+        wait_for(&format!("leave of card {}", self.id), within, || Ok(gone().then_some(())))
+    }
+
+    /// A direction's status now.
+    ///
+    /// # Errors
+    /// Where the card is not there.
+    pub fn status(&self, side: Side) -> Result<Status> {
+        let file = self.folder(side).join("status");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Status::parse(&text))
+    }
+
+    /// Opens a direction as a call application does and keeps it open; opens it again whenever that ends.
+    ///
+    /// # Errors
+    /// Where the tool cannot be started or the device does not open.
+    pub fn hold(&self, side: Side) -> Result<Holder> {
+        let holder = self.try_hold(side)?;
+        wait_for("an open device", OPENS_WITHIN, || {
+            Ok((self.status(side)?.state != "closed").then_some(()))
+        })?;
+        Ok(holder)
+    }
+
+    /// As [`hold`](Self::hold), without waiting for it.
+    ///
+    /// # Errors
+    /// Where the tool cannot be started.
+    pub fn try_hold(&self, side: Side) -> Result<Holder> {
+        let (tool, end) = match side {
+            Side::Capture => ("arecord", "/dev/null"),
+            Side::Render => ("aplay", "/dev/zero"),
+        };
+        let format = self.format(side).join(" ");
+        // An application that lost its device looks for it again.
+        let script =
+            format!("while :; do {tool} -q -t raw {format} {end} 2>/dev/null; sleep 0.2; done");
+        let child = Command::new("sh")
+            .args(["-c", &script])
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("cannot start a program that holds the device")?;
+        Ok(Holder { child })
+    }
+
+    /// Records for whole seconds; returns the level of all channels, of full scale.
+    ///
+    /// # Errors
+    /// Where the device cannot be opened.
+    pub fn record(&self, seconds: u32, state: &Path) -> Result<Meter> {
+        let file = state.join("recorded.raw");
+        let mut arecord = Command::new("arecord");
+        arecord.args(["-q", "-t", "raw", "-d", &seconds.to_string()]);
+        arecord.args(self.format(Side::Capture)).arg(&file);
+        output(&mut arecord, [""; 0])?;
+        let mut meter = Meter::default();
+        meter.handle_samples(&fs::read(&file)?, 1.0);
+        fs::remove_file(&file)?;
+        Ok(meter)
+    }
+
+    /// Plays a file of raw samples.
+    ///
+    /// # Errors
+    /// Where the device cannot be opened.
+    pub fn play(&self, file: &Path) -> Result<()> {
+        let mut aplay = Command::new("aplay");
+        aplay.args(["-q", "-t", "raw"]).args(self.format(Side::Render)).arg(file);
+        output(&mut aplay, [""; 0]).map(drop)
+    }
+
+    /// The rate and the number of channels that a direction is opened with.
+    #[must_use]
+    pub fn shape(&self, side: Side) -> (u32, u8) {
+        match side {
+            Side::Capture => (self.rate_hz, self.capture_channels),
+            Side::Render => (self.rate_hz, self.render_channels),
+        }
+    }
+
+    /// The mixer's view of a control, as `amixer` prints it.
+    ///
+    /// # Errors
+    /// Where there is no such control.
+    pub fn mixer(&self, arguments: &[&str]) -> Result<String> {
+        let mut amixer = Command::new("amixer");
+        amixer.args(["-c", &self.id]);
+        output(&mut amixer, arguments)
+    }
+
+    fn folder(&self, side: Side) -> PathBuf {
+        let pcm = match side {
+            Side::Capture => "pcm0c/sub0",
+            Side::Render => "pcm0p/sub0",
+        };
+        Path::new("/proc/asound").join(&self.id).join(pcm)
+    }
+
+    /// `/proc/asound/ID` is a link to `cardN`.
+    fn control_device(&self) -> Option<PathBuf> {
+        let link = fs::read_link(Path::new("/proc/asound").join(&self.id)).ok()?;
+        let number = link.to_str()?.strip_prefix("card")?.to_owned();
+        Some(PathBuf::from(format!("/dev/snd/controlC{number}")))
+    }
+
+    /// Periods of 50 ms: with shorter ones an emulated machine overruns. Call applications wait by poll, as `-M`
+    /// does; a blocking read ends with EIO once the kernel has waited for the length of the buffer, which would hide
+    /// a stall.
+    fn format(&self, side: Side) -> Vec<String> {
+        let (rate, channels) = self.shape(side);
+        let device = format!("hw:CARD={},DEV=0", self.id);
+        let words = ["-M", "-D", &device, "-f", "S16_LE", "-r", &rate.to_string(), "-c"];
+        let mut words = words.map(str::to_owned).to_vec();
+        words.extend([channels.to_string(), "--period-time=50000".into()]);
+        words.push("--buffer-time=400000".into());
+        words
+    }
+}
+
+impl Status {
+    fn parse(text: &str) -> Self {
+        let value = |key: &str| {
+            text.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                (name.trim() == key).then(|| value.trim())
+            })
+        };
+        Self {
+            state: value("state").unwrap_or("closed").to_owned(),
+            pointer: value("hw_ptr").and_then(|text| text.parse().ok()).unwrap_or(0),
+            owner: value("owner_pid").and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        use rustix::process::{Pid, Signal, kill_process_group};
+        // The shell heads a group of its own, tool included.
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Writes seconds of a sine of 1 kHz at `level` as raw samples.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn write_tone(file: &Path, shape: (u32, u8), seconds: u32, level: f64) -> Result<()> {
+    let (rate, channels) = shape;
+    if !(0.0..=1.0).contains(&level) {
+        bail!("a level of {level} is not one of full scale");
+    }
+    let mut bytes = Vec::new();
+    for at in 0..rate * seconds {
+        let phase = std::f64::consts::TAU * 1_000.0 * f64::from(at) / f64::from(rate);
+        let sample = (phase.sin() * level * 32_767.0).round() as i16;
+        for _ in 0..channels {
+            bytes.extend(sample.to_le_bytes());
+        }
+    }
+    fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_read_as_the_kernel_writes_it() {
+        let text = "state: RUNNING\nowner_pid   : 345\ntrigger_time: 12.345\nhw_ptr      : 48000\n";
+        let running = Status { state: "RUNNING".into(), pointer: 48_000, owner: Some(345) };
+        assert_eq!(Status::parse(text), running);
+        let closed = Status { state: "closed".into(), pointer: 0, owner: None };
+        assert_eq!(Status::parse("closed\n"), closed);
+    }
+}

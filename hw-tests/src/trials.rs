@@ -1,0 +1,113 @@
+//! The trials: what is done to a device, and what must be seen. The same on all benches.
+
+mod device;
+mod faults;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::bench::report::Finding;
+use crate::stage::Stage;
+
+/// A trial.
+#[derive(Debug)]
+pub struct Trial {
+    /// Its name: a claim.
+    pub name: &'static str,
+    /// Whether it belongs to the short run.
+    pub group: Group,
+    /// What the bench must have.
+    pub need: Need,
+    /// The longest that it may take on an emulated machine.
+    pub limit: Duration,
+    /// Does it.
+    pub run: fn(&mut Stage) -> Result<Verdict>,
+}
+
+/// Which run a trial belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Group {
+    /// With each `make test`: all of them in less than 5 minutes.
+    Short,
+    /// With `make hw-test`.
+    All,
+}
+
+/// What a bench must have for a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A device that works.
+    Device,
+    /// Somebody who unplugs it or presses its button.
+    Hands,
+    /// Faults that only a headset made of software has.
+    Faults,
+}
+
+/// What a trial found, and what is wrong with that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// What was measured.
+    pub finding: Finding,
+    /// Why it failed; `None` where it passed.
+    pub wrong: Option<String>,
+}
+
+impl Verdict {
+    /// Passed where no check says what is wrong.
+    fn judge(finding: Finding, checks: impl IntoIterator<Item = Option<String>>) -> Self {
+        let wrong: Vec<String> = checks.into_iter().flatten().collect();
+        Self { finding, wrong: (!wrong.is_empty()).then(|| wrong.join("; ")) }
+    }
+
+    /// Passed, with words.
+    fn seen(words: String) -> Self {
+        Self { finding: Finding { seen: Some(words), ..Finding::default() }, wrong: None }
+    }
+}
+
+/// All trials, in the order in which they run.
+pub const ALL: &[Trial] = &[
+    device::APPEARS,
+    device::RECORDS,
+    device::PLAYS,
+    device::STALLS,
+    device::COMES_BACK,
+    device::BUTTON,
+    device::CALL_IS_STORED,
+    device::PATH_IS_MEASURED,
+    faults::UNPLUG,
+    faults::STALL_CAPTURE,
+    faults::STALL_RENDER,
+    faults::NO_DATA,
+    faults::PACKET_ERRORS,
+    faults::NEVER_STARTED,
+    faults::CONTROL_HANG,
+    faults::RENDER_ERRORS,
+    faults::BUSY_IS_NO_FAULT,
+    faults::BUTTON_IS_NO_FAULT,
+    faults::FLAPS_ARE_ONE_EPISODE,
+    faults::CRASH_COUNTS_ONCE,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_into_a_list_of_lines() {
+        let mut names: Vec<_> = ALL.iter().map(|trial| trial.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        assert!(names.iter().all(|name| !name.contains(char::is_whitespace)));
+    }
+
+    #[test]
+    fn verdict_passes_only_without_objections() {
+        assert_eq!(Verdict::judge(Finding::default(), [None, None]).wrong, None);
+        let both = Verdict::judge(Finding::default(), [Some("a".into()), None, Some("b".into())]);
+        assert_eq!(both.wrong.as_deref(), Some("a; b"));
+    }
+}
