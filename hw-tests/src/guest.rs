@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! apt ─► packages (cache) ─► image: initramfs of busybox, modules, our programs ─► machine: QEMU, software emulation
-//!            └► kernel ──────────────────────────────────────────────────────────────┘   └─ share/ (9p): what goes in and out
+//!            └► kernel ──────────────────────────────────────────────────────────────┘   └─ share/ (9p): in and out
 //! ```
 //! Packages are downloaded and unpacked into the cache, never installed: QEMU's would remove others on some hosts,
 //! and a kernel has no business there. `cpio` and `modules` are cores; the rest are shells.
