@@ -83,12 +83,14 @@ fn perform(
     );
     collector(place, &["call", &call], goes_on)?;
     println!(
-        "\nAsk for it again with: roomtone-collector call {call} --config {}",
+        "\nAsk for it again with: {} call {call} --config {}",
+        place.program("roomtone-collector").get_program().display(),
         place.state().join("collector.toml").display()
     );
     if !once {
         println!(
-            "\nLive legs of this machine follow; place a call, or run `roomtone-agent rehearse` in another terminal. Ctrl-C ends all.\n"
+            "\nLive legs of this machine follow; place a call, or run `{} rehearse` in another terminal. Ctrl-C ends all.\n",
+            place.program("roomtone-agent").get_program().display()
         );
         collector(place, &["watch"], goes_on)?;
     }

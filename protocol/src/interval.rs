@@ -72,7 +72,7 @@ pub struct StreamInterval {
     pub reordered: u32,
     /// Mean over the interval's packets of the running jitter estimate, in 0.1 ms.
     pub jitter_mean_dms: u32,
-    /// Largest value of the running estimate, in 0.1 ms.
+    /// Largest value of the running estimate, in 0.1 ms; 0 where none was measured, as before the clock rate is known.
     pub jitter_max_dms: u32,
     /// Sequence restarts.
     pub sequence_restarts: u32,

@@ -41,7 +41,7 @@ pub const REFERENCE: &[OptionDoc] = &[
     OptionDoc {
         key: "identity.certificate",
         unit: "path",
-        default: Some("\"endpoint.crt\""),
+        default: Some("\"endpoint.pem\""),
         range: "a PEM file of at most 64 KiB",
         what: "this endpoint's certificate, with its chain",
     },
@@ -55,7 +55,7 @@ pub const REFERENCE: &[OptionDoc] = &[
     OptionDoc {
         key: "identity.ca",
         unit: "path",
-        default: Some("\"ca.crt\""),
+        default: Some("\"ca.pem\""),
         range: "a PEM file of at most 64 KiB",
         what: "the authority that issued the collector's certificate",
     },

@@ -108,7 +108,7 @@ level = \"trace\"
 #[test]
 fn relative_paths_count_from_the_file_and_absolute_ones_stay() {
     let identity = with("ca = \"/srv/ca.crt\"\n").unwrap().identity;
-    assert_eq!(identity.certificate, PathBuf::from("/etc/roomtone/endpoint.crt"));
+    assert_eq!(identity.certificate, PathBuf::from("/etc/roomtone/endpoint.pem"));
     assert_eq!(identity.ca, PathBuf::from("/srv/ca.crt"));
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
 use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
 use roomtone_protocol::id::{CallId, EndpointId};
+use roomtone_protocol::interval::StreamInterval;
 use roomtone_protocol::media::{
     ClockRateSource, Direction, LegOpened, LegSummary, Media, StreamKey,
 };
@@ -164,10 +165,10 @@ pub struct DirectionView {
     pub received: u64,
     /// Packets lost; negative where a late one belongs to the interval before.
     pub lost: i64,
-    /// Packet-weighted mean of the streams' mean jitter, in 0.1 ms.
-    pub jitter_mean_dms: u32,
-    /// Largest jitter, in 0.1 ms.
-    pub jitter_max_dms: u32,
+    /// Packet-weighted mean of the streams' mean jitter, in 0.1 ms; `None` where none was measured.
+    pub jitter_mean_dms: Option<u32>,
+    /// Largest jitter, in 0.1 ms; `None` where none was measured.
+    pub jitter_max_dms: Option<u32>,
 }
 
 impl CallView {
@@ -312,8 +313,11 @@ impl LegView {
             sum.duplicate += u64::from(row.duplicate);
             sum.reordered += u64::from(row.reordered);
             sum.restarts += u64::from(row.sequence_restarts);
-            sum.jitter_weighted += u128::from(row.jitter_mean_dms) * u128::from(row.received);
-            sum.jitter_max_dms = sum.jitter_max_dms.max(row.jitter_max_dms);
+            if has_jitter(row) {
+                sum.jitter_packets += u64::from(row.received);
+                sum.jitter_weighted += u128::from(row.jitter_mean_dms) * u128::from(row.received);
+                sum.jitter_max_dms = sum.jitter_max_dms.max(row.jitter_max_dms);
+            }
         }
         let end_us = intervals().next_back().map(|it| {
             let end_ms = it.started_wall_ms.saturating_add(u64::from(it.leg.duration_ms));
@@ -351,6 +355,7 @@ struct StreamSum {
     duplicate: u64,
     reordered: u64,
     restarts: u64,
+    jitter_packets: u64,
     jitter_weighted: u128,
     jitter_max_dms: u32,
 }
@@ -363,6 +368,7 @@ impl StreamSum {
         duplicate: 0,
         reordered: 0,
         restarts: 0,
+        jitter_packets: 0,
         jitter_weighted: 0,
         jitter_max_dms: 0,
     };
@@ -370,7 +376,7 @@ impl StreamSum {
     fn view(self) -> StreamView {
         // Negative only while the interval before a late packet has not arrived.
         let lost = self.lost.max(0).unsigned_abs();
-        let mean = self.jitter_weighted.checked_div(u128::from(self.received));
+        let mean = self.jitter_weighted.checked_div(u128::from(self.jitter_packets));
         StreamView {
             key: self.key,
             payload_types: Vec::new(),
@@ -384,7 +390,7 @@ impl StreamSum {
             reordered: self.reordered,
             sequence_restarts: self.restarts,
             jitter_mean_dms: mean.and_then(|mean| u32::try_from(mean).ok()),
-            jitter_max_dms: (self.received > 0).then_some(self.jitter_max_dms),
+            jitter_max_dms: (self.jitter_packets > 0).then_some(self.jitter_max_dms),
             jitter_last_dms: None,
         }
     }
@@ -439,16 +445,21 @@ impl DirectionView {
                 .filter(move |(key, _)| key.direction == direction && key.media != Media::Rtx)
                 .map(|(_, row)| row)
         };
+        let measured = || rows().filter(|row| has_jitter(row));
         Self {
             received: rows().map(|row| u64::from(row.received)).sum(),
             lost: rows().map(|row| i64::from(row.lost)).sum(),
             jitter_mean_dms: weighted_mean(
-                rows().map(|row| (row.jitter_mean_dms, u64::from(row.received))),
-            )
-            .unwrap_or(0),
-            jitter_max_dms: rows().map(|row| row.jitter_max_dms).max().unwrap_or(0),
+                measured().map(|row| (row.jitter_mean_dms, u64::from(row.received))),
+            ),
+            jitter_max_dms: measured().map(|row| row.jitter_max_dms).max(),
         }
     }
+}
+
+/// Whether a row's jitter was measured: WIRE.md 6.1, a maximum of 0 says that it was not.
+fn has_jitter(row: &StreamInterval) -> bool {
+    row.jitter_max_dms > 0
 }
 
 /// The mean of values by weight, `None` without weight.

@@ -300,13 +300,12 @@ impl Interval {
 
 impl Direction {
     fn new(view: &DirectionView) -> Self {
-        let measured = |dms: u32| (view.received > 0).then(|| ms(dms));
         Self {
             packets_received: view.received,
             packets_lost: view.lost,
             jitter_ms: Jitter {
-                mean: measured(view.jitter_mean_dms),
-                max: measured(view.jitter_max_dms),
+                mean: view.jitter_mean_dms.map(ms),
+                max: view.jitter_max_dms.map(ms),
                 last: None,
             },
         }

@@ -218,7 +218,7 @@ fn stream_row(stream: &StreamView) -> [String; 9] {
 }
 
 fn direction_cells(view: &DirectionView) -> [String; 4] {
-    let jitter = |dms| if view.received > 0 { millis(dms) } else { "-".to_owned() };
+    let jitter = |dms: Option<u32>| dms.map_or("-".to_owned(), millis);
     let sign = if view.lost < 0 { "-" } else { "" };
     [
         compact(view.received),
@@ -361,8 +361,8 @@ mod tests {
         let direction = DirectionView {
             received: u64::MAX,
             lost: i64::MIN,
-            jitter_mean_dms: u32::MAX,
-            jitter_max_dms: u32::MAX,
+            jitter_mean_dms: Some(u32::MAX),
+            jitter_max_dms: Some(u32::MAX),
         };
         let rtt = RttView {
             count: u64::MAX,

@@ -33,16 +33,17 @@ impl Watch {
                     } else {
                         "-".to_owned()
                     };
+                    let jitter = interval.ingress.jitter_mean_dms;
+                    let jitter = jitter.map_or("-".to_owned(), |dms| format!("{:.1} ms", ms(dms)));
                     let mark = if view.is_rehearsal() { " (rehearsal)" } else { "" };
                     lines.push(format!(
-                        "{} {} {}{mark} leg {} in {} lost {} jitter {:.1} ms out {} lost {} rtt {rtt}",
+                        "{} {} {}{mark} leg {} in {} lost {} jitter {jitter} out {} lost {} rtt {rtt}",
                         short_time(interval.started_ms.saturating_mul(1_000)),
                         fit(&names.of(view.endpoint), 20),
                         view.call,
                         leg.leg,
                         interval.ingress.received,
                         interval.ingress.lost,
-                        ms(interval.ingress.jitter_mean_dms),
                         interval.egress.received,
                         interval.egress.lost,
                     ));
