@@ -8,6 +8,7 @@
 pub mod accounting;
 pub mod alsa_ctl;
 pub mod alsa_proc;
+pub mod attempt;
 pub mod bell;
 pub mod board;
 pub mod carry;
@@ -19,6 +20,7 @@ pub mod function;
 pub mod inventory;
 pub mod level;
 pub mod sensor;
+pub mod servers;
 pub mod signal;
 pub mod uevent;
 pub mod watch;

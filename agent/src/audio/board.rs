@@ -117,6 +117,8 @@ struct Entry {
     /// The episode told last, when, and what changed since.
     told_at: Option<Moment>,
     held_back: Option<Episode>,
+    /// The call in which the episode began.
+    episode_call: Option<CallId>,
 }
 
 /// See the head of this file.
@@ -138,7 +140,7 @@ pub struct Board {
 pub struct Carry {
     version: u16,
     saved_ns: u64,
-    call: u64,
+    call: Option<u64>,
     devices: Vec<CarriedDevice>,
 }
 
@@ -148,6 +150,7 @@ struct CarriedDevice {
     card_id: String,
     pcm: u8,
     capture: bool,
+    episode_call: Option<u64>,
     function: super::function::Carry,
 }
 
@@ -208,6 +211,16 @@ impl Board {
                     self.entries[entry].is_open = false;
                     self.entries[entry].holder = None;
                     self.entries[entry].format = None;
+                }
+            }
+            Sight::Tried => {
+                if let Some(entry) = self.here(place) {
+                    self.signal(entry, &[Signal::Tried], at);
+                }
+            }
+            Sight::ServerEnded => {
+                if let Some(entry) = self.here(place) {
+                    self.signal(entry, &[Signal::ServerLost], at);
                 }
             }
             Sight::Set(setting) => {
@@ -272,7 +285,7 @@ impl Board {
             if entry.told_at.is_none_or(|told| now >= told + EPISODE_EVERY)
                 && let Some(episode) = entry.held_back.take()
             {
-                tell(&mut self.told, &mut self.dropped, entry.episode(self.call, episode, now));
+                tell(&mut self.told, &mut self.dropped, entry.episode(episode, now));
             }
         }
     }
@@ -321,19 +334,23 @@ impl Board {
         views
     }
 
-    /// What must outlive the process; `None` outside of calls and without devices.
+    /// What must outlive the process: all devices in a call, and outside of one those with an open episode; `None` where
+    /// there are none.
     #[must_use]
     pub fn carry(&self, now: Moment) -> Option<Carry> {
-        let call = self.call.filter(|_| !self.entries.is_empty())?;
-        let devices = self.entries.iter().map(|entry| CarriedDevice {
+        let is_carried = |entry: &&Entry| self.call.is_some() || entry.function.episode().is_some();
+        let devices = self.entries.iter().filter(is_carried).map(|entry| CarriedDevice {
             name: entry.device.name.clone(),
             card_id: entry.device.card_id.clone(),
             pcm: entry.device.place.pcm,
             capture: entry.device.place.capture,
+            episode_call: entry.episode_call.map(|call| call.0),
             function: entry.function.carry(),
         });
-        let devices = devices.collect();
-        Some(Carry { version: CARRY_VERSION, saved_ns: now.as_nanos(), call: call.0, devices })
+        let devices: Vec<_> = devices.collect();
+        let (saved_ns, call) = (now.as_nanos(), self.call.map(|call| call.0));
+        let carry = Carry { version: CARRY_VERSION, saved_ns, call, devices };
+        (!carry.devices.is_empty()).then_some(carry)
     }
 
     /// Goes on where the process before stopped; to be called before the first sighting.
@@ -345,8 +362,8 @@ impl Board {
         if carry.version != CARRY_VERSION || saved > now || carry.devices.len() > DEVICES_MAX {
             return false;
         }
-        self.call = Some(CallId(carry.call));
-        self.orphan_until = Some((saved + call_idle).max(now));
+        self.call = carry.call.map(CallId);
+        self.orphan_until = self.call.map(|_| (saved + call_idle).max(now));
         for carried in carry.devices {
             let place = Place { card: u8::MAX, pcm: carried.pcm, capture: carried.capture };
             let device = Device {
@@ -361,9 +378,11 @@ impl Board {
                 let options = self.options(&device);
                 let mut function = Function::restore(options, &carried.function, now);
                 // A machine that could not go on begins anew in the same call.
-                function.handle_call(true, now);
+                function.handle_call(self.call.is_some(), now);
                 let entry = Entry::new(device, function, now);
-                self.entries.push(Entry { is_here: false, is_restored: true, ..entry });
+                let episode_call = carried.episode_call.map(CallId);
+                let entry = Entry { is_here: false, is_restored: true, episode_call, ..entry };
+                self.entries.push(entry);
             }
         }
         true
@@ -371,7 +390,7 @@ impl Board {
 
     fn end_call(&mut self, at: Moment) {
         self.orphan_until = None;
-        let Some(call) = self.call else {
+        let Some(call) = self.call.take() else {
             return;
         };
         for entry in &mut self.entries {
@@ -394,7 +413,6 @@ impl Board {
                 tell(&mut self.told, &mut self.dropped, told);
             }
         }
-        self.call = None;
     }
 
     /// The entry of a device that arrived, made where it is new; `None` where there is no room.
@@ -449,16 +467,22 @@ impl Board {
                         entry.state = to;
                         entry.since = since;
                     }
-                    Event::EpisodeOpened(episode) | Event::EpisodeClosed(episode) => {
+                    Event::EpisodeOpened(episode) => {
                         entry.held_back = None;
-                        let told = entry.episode(self.call, episode, now);
+                        entry.episode_call = self.call;
+                        let told = entry.episode(episode, now);
+                        tell(&mut self.told, &mut self.dropped, told);
+                    }
+                    Event::EpisodeClosed(episode) => {
+                        entry.held_back = None;
+                        let told = entry.episode(episode, now);
                         tell(&mut self.told, &mut self.dropped, told);
                     }
                     Event::EpisodeChanged(episode) => {
                         if entry.told_at.is_some_and(|told| now < told + EPISODE_EVERY) {
                             entry.held_back = Some(episode);
                         } else {
-                            let told = entry.episode(self.call, episode, now);
+                            let told = entry.episode(episode, now);
                             tell(&mut self.told, &mut self.dropped, told);
                         }
                     }
@@ -484,6 +508,7 @@ impl Entry {
             setting: Setting::default(),
             told_at: None,
             held_back: None,
+            episode_call: None,
         }
     }
 
@@ -496,8 +521,9 @@ impl Entry {
         self.setting = Setting::default();
     }
 
-    fn episode(&mut self, call: Option<CallId>, episode: Episode, now: Moment) -> Told {
+    fn episode(&mut self, episode: Episode, now: Moment) -> Told {
         self.told_at = Some(now);
+        let call = self.episode_call;
         let (device, side) = (self.device.name.clone(), self.device.place.side());
         Told::Episode { call, device, side, episode }
     }

@@ -22,6 +22,10 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// before.
 pub const STUCK_POLLS_MIN: u8 = 2;
 
+/// Polls without anything before a row of opens counts as an attempt that failed: polls come late on a busy machine, and
+/// what a program did between two of them is not known. In the 3 s that it takes there are twelve.
+pub const BARREN_POLLS_MIN: u8 = 5;
+
 /// A carry older than this when it is read is not bridged: a service manager restarts within seconds, and nobody
 /// watched a longer gap.
 pub const RESTART_GAP_MAX: Duration = Duration::from_secs(60);
@@ -37,6 +41,12 @@ pub struct Thresholds {
     /// No first progress for this long after the start: first callbacks take 55-70 ms under load, 2 s on a PulseAudio
     /// null sink; Chromium wedges at 5 s.
     pub never_started: Duration,
+    /// A device that is opened again this soon after it was closed is opened by the same attempt: programs retry within
+    /// a second; who waits longer has given up for the moment.
+    pub retry_gap: Duration,
+    /// A use outside of a call goes on for this long after its device was removed: as long as a call outlasts its last
+    /// packet.
+    pub use_idle: Duration,
     /// Held without running for this long after the machine or the device slept: PipeWire retries for 5 s, but a
     /// fault is to be seen in less.
     pub suspended: Duration,
@@ -59,7 +69,8 @@ pub struct Thresholds {
     pub observation_gap: Duration,
     /// Healthy for this long closes an episode: Muesli's 10 s, so that a loose plug is one episode.
     pub episode_healthy: Duration,
-    /// How often an episode that goes on is told again, so that its length at the collector is never older.
+    /// How often an episode that goes on is told again, so that its length at the collector is never older; one that
+    /// goes on for longer than ten times this is told whenever a tenth was added.
     pub episode_report: Duration,
 }
 
@@ -69,6 +80,8 @@ impl Default for Thresholds {
             stall: Duration::from_secs(1),
             stall_periods: 4,
             never_started: Duration::from_secs(3),
+            retry_gap: Duration::from_secs(2),
+            use_idle: Duration::from_secs(15),
             suspended: Duration::from_secs(3),
             zero_signal: Duration::from_secs(4),
             constant_signal: Duration::from_secs(4),

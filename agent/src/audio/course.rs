@@ -23,6 +23,10 @@ pub struct Course {
     pcm_state: Option<PcmState>,
     hw_ptr_frames: Option<u64>,
     has_progressed: bool,
+    /// It got beyond its parameters: prepared, or further.
+    was_ready: bool,
+    #[serde(with = "nanos")]
+    opened_at: Moment,
     /// The last progress; before the first one, the start.
     #[serde(with = "nanos")]
     moved_at: Moment,
@@ -84,6 +88,8 @@ impl Course {
             pcm_state: None,
             hw_ptr_frames: None,
             has_progressed: false,
+            was_ready: false,
+            opened_at: now,
             moved_at: now,
             observed_at: now,
             stuck_polls: 0,
@@ -114,6 +120,7 @@ impl Course {
         if pcm_state == PcmState::Suspended && was_running {
             self.slept_at.get_or_insert(now);
         }
+        self.was_ready |= !matches!(pcm_state, PcmState::Open | PcmState::Setup);
         self.pcm_state = Some(pcm_state);
         self.hw_ptr_frames = Some(hw_ptr_frames);
         self.observed_at = now;
@@ -163,6 +170,36 @@ impl Course {
         let is_stuck =
             self.stuck_polls >= STUCK_POLLS_MIN && self.observed_at.since(self.moved_at) >= limit;
         if is_stuck { Judgement::Stuck { cause, onset: self.moved_at } } else { otherwise }
+    }
+
+    /// Its program got it ready and does not run it.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.was_ready && !self.pcm_state.is_some_and(is_running)
+    }
+
+    /// It is meant to move.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.pcm_state.is_some_and(is_running)
+    }
+
+    /// It was opened this long ago.
+    #[must_use]
+    pub fn is_older_than(&self, age: Duration, now: Moment) -> bool {
+        now.since(self.opened_at) >= age
+    }
+
+    /// Frames moved at some time.
+    #[must_use]
+    pub fn has_progressed(&self) -> bool {
+        self.has_progressed
+    }
+
+    /// The last progress; before the first one, the start.
+    #[must_use]
+    pub fn moved_at(&self) -> Moment {
+        self.moved_at
     }
 
     /// Until when nothing later can change what is known: a stream that should move was good until it moved last.

@@ -3,6 +3,8 @@
 //! A loose plug is one episode, not twenty: an episode ends when its device was healthy for a while, or with the
 //! call. Only bad time counts in it.
 
+use std::time::Duration;
+
 use roomtone_protocol::device::{DeviceCause, EpisodeState};
 use serde::{Deserialize, Serialize};
 
@@ -121,7 +123,10 @@ impl Track {
     }
 
     fn due_report(&self, thresholds: &Thresholds) -> Option<Moment> {
-        self.reported_at.filter(|_| self.is_bad).map(|at| at + thresholds.episode_report)
+        let reported_at = self.reported_at.filter(|_| self.is_bad)?;
+        // A loudspeaker that is dead for a week is some hundred records and not sixty thousand.
+        let tenth = self.open.map_or(Duration::ZERO, |open| reported_at.since(open.onset) / 10);
+        Some(reported_at + thresholds.episode_report.max(tenth))
     }
 
     /// The open episode.

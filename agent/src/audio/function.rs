@@ -3,8 +3,8 @@
 //! Sans-I/O: [`Function::handle_signal`], [`Function::handle_call`] and [`Function::handle_timeout`] feed it,
 //! [`Function::poll_event`] drains it, [`Function::poll_timeout`] says when it wants to be woken.
 //!
-//! A fault counts only in a call, and from the moment of the last progress: what was not yet certain when it happened
-//! is accounted when it becomes so. Time is therefore *settled* behind the present by at most the limit that is
+//! A fault is one in a call, or while another process uses the device, and only a call has a ratio. It counts from the
+//! moment of the last progress: what was not yet certain when it happened is accounted when it becomes so. Time is therefore *settled* behind the present by at most the limit that is
 //! running. A verdict that rests on polls reaches to the last poll; one that rests on an announcement (removed,
 //! muted, closed) reaches to the present. Where polls of an open device stop, nothing is known from the last one on.
 //!
@@ -43,8 +43,8 @@ pub enum State {
     Starting,
     /// In use by a call, or by us, and moving.
     Functioning,
-    /// Evidence of a fault that does not count: no call is on, or the microphone's floor is not known to differ from
-    /// zero.
+    /// Evidence of a fault that does not count: nobody but us uses the device, or the microphone's floor is not known to
+    /// differ from zero.
     Suspect,
     /// In use and muted on purpose. Never bad.
     Muted,
@@ -237,6 +237,7 @@ impl Function {
             }
             Signal::Xrun => self.step(now, Reach::Sample, |machine, _| machine.note_glitch()),
             Signal::Closed => self.step(now, Reach::Announcement, Self::note_closed),
+            Signal::Tried => self.step(now, Reach::Announcement, Self::note_tried),
             &Signal::Muted(is_muted) => {
                 if is_muted != self.evidence.is_muted {
                     self.step(now, Reach::Announcement, |machine, now| {
@@ -281,7 +282,8 @@ impl Function {
             }),
             Signal::ServerLost => self.step(now, Reach::Announcement, |machine, now| {
                 if machine.in_call && machine.is_held(now) {
-                    machine.evidence.server_lost_at.get_or_insert(now);
+                    let closed_at = machine.evidence.closed_at.unwrap_or(now);
+                    machine.evidence.server_lost_at.get_or_insert(closed_at);
                 }
             }),
             Signal::ServerBack => self.step(now, Reach::Announcement, |machine, _| {
@@ -306,7 +308,7 @@ impl Function {
         }
     }
 
-    /// A call begins or ends: only in a call does a fault count. Repeating it changes nothing.
+    /// A call begins or ends: only a call has totals. Repeating it changes nothing.
     ///
     /// An end may lie in the past, with the call's last packet: what was counted since is taken back.
     ///
@@ -321,6 +323,9 @@ impl Function {
             self.tail = Tail::default();
             // What we found when we asked is the past's: the call will show by itself.
             self.evidence.asked = None;
+            if self.missed_until().is_some_and(|until| now >= until) {
+                self.evidence.missed_at = None;
+            }
             self.close_episode();
             self.in_call = true;
             self.settled = now;
@@ -356,7 +361,13 @@ impl Function {
             (last + self.options.thresholds.observation_gap, "polls that stopped")
         });
         let track = self.track.poll_timeout(&self.options.thresholds);
-        polls.into_iter().chain(track).min_by_key(|(at, _)| *at)
+        let attempt = self.attempt(self.now).filter(|_| self.verdict.bad.is_some());
+        let given_up = attempt.and_then(|attempt| attempt.ends_at(&self.options.thresholds));
+        let given_up = given_up.map(|at| (at, "end of an attempt"));
+        let missed = self.missed_until().filter(|at| *at > self.now);
+        let missed = missed.map(|at| (at, "end of a use without a call"));
+        let timers = polls.into_iter().chain(track).chain(given_up).chain(missed);
+        timers.min_by_key(|(at, _)| *at)
     }
 
     /// What happened, in order; `None` when all was said.
@@ -433,8 +444,12 @@ impl Function {
             (None, Some((_, onset))) => onset,
             (None, None) | (Some(_), Some(_)) if reach == Reach::Sample => after.certain,
             (Some(_), None) if is_blind => self.settled,
+            // Missed without a call for as long as a use outlasts its device.
+            (Some(_), None) if after.state == State::Absent => self.missed_until().unwrap_or(now),
             // The onset was the poll that saw the last progress, up to one poll late: the end is as much late.
             (Some(_), None) if reach == Reach::Sample => now.min(self.settled + POLL_INTERVAL),
+            // What a program tries may still turn out to have failed all along.
+            (None, None) if self.attempt(now).is_some() => after.certain,
             (None, None) | (Some(_), None | Some(_)) => now,
         };
         self.charge(before, polled_at, boundary.min(now));
@@ -497,9 +512,9 @@ impl Function {
         if self.in_call {
             self.tally.charge(class, setting, us);
             self.tail.note(class, setting, from, until);
-            if class == Class::Bad {
-                self.track.add(us);
-            }
+        }
+        if class == Class::Bad {
+            self.track.add(us);
         }
     }
 

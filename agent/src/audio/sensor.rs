@@ -22,6 +22,7 @@ use super::alsa_ctl::controls::Setting;
 use super::alsa_proc::parse::{Format, Progress, pcm_node};
 use super::alsa_proc::{Holder, Reading, SoundError, SoundFiles};
 use super::inventory::{Device, Inventory, Place};
+use super::servers::Servers;
 use super::uevent::{Hotplug, Uevents};
 use crate::clock::Moment;
 use crate::clock::system;
@@ -53,6 +54,10 @@ pub enum Sight {
     Went(Progress),
     /// Nobody has it open any more.
     Closed,
+    /// Somebody opened it and had closed it again before anybody could look.
+    Tried,
+    /// The sound server that has it open, or had it last, ended.
+    ServerEnded,
     /// Its mixer is set like this.
     Set(Setting),
     /// The machine slept since the last look.
@@ -76,6 +81,8 @@ struct Known {
     device: Device,
     open: Option<OpenNow>,
     setting: Option<Setting>,
+    /// The sound server that opened it last, if it was one.
+    server: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -102,6 +109,7 @@ pub struct Sensor {
     read_at: Moment,
     settle_until: Option<Moment>,
     slept: Slept,
+    servers: Servers,
 }
 
 /// How much the machine has slept since it booted, as far as can be told.
@@ -136,6 +144,7 @@ impl Sensor {
             read_at: Moment::ORIGIN,
             settle_until: None,
             slept: Slept::default(),
+            servers: Servers::default(),
         }
     }
 
@@ -189,11 +198,26 @@ impl Sensor {
                 fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
         }
+        let first_server = fds.len();
+        fds.extend(self.servers.fds());
         let woken = poll(&mut fds, timeout.as_ref()).is_ok();
-        let ready = place_of
-            .map(|place| woken && place.is_some_and(|at: usize| !fds[at].revents().is_empty()));
+        let is_ready = |at: usize| woken && !fds[at].revents().is_empty();
+        let ready = place_of.map(|place| place.is_some_and(is_ready));
+        let ended: Vec<usize> = (first_server..fds.len())
+            .filter(|at| is_ready(*at))
+            .map(|at| at - first_server)
+            .collect();
         drop(fds);
-        self.gather(ready)
+        let mut seen = self.gather(ready);
+        for server in self.servers.take(&ended) {
+            for (place, known) in &mut self.known {
+                if known.server == Some(server) {
+                    known.server = None;
+                    seen.push(sighting(*place, Sight::ServerEnded));
+                }
+            }
+        }
+        seen
     }
 
     /// When the next look is due without an event.
@@ -230,10 +254,11 @@ impl Sensor {
                 }
             }
         }
-        let mut touched = Vec::new();
+        let mut touched = BTreeMap::new();
         if nodes {
             anew |= self.drain_nodes(&mut touched);
         }
+        let is_touched = |known: &Known| touched.contains_key(&known.device.place);
         let now = system::now();
         if self.settle_until.is_some_and(|at| now >= at) {
             self.settle_until = None;
@@ -250,16 +275,20 @@ impl Sensor {
         if anew || blind {
             self.read_devices(|_| true, &mut seen);
         } else if open && now >= due {
-            self.read_devices(
-                |known| known.open.is_some() || touched.contains(&known.device.place),
-                &mut seen,
-            );
+            self.read_devices(|known| known.open.is_some() || is_touched(known), &mut seen);
         } else if !touched.is_empty() {
             let read_at = self.read_at;
-            self.read_devices(|known| touched.contains(&known.device.place), &mut seen);
+            self.read_devices(is_touched, &mut seen);
             // Others that are open keep their beat.
             if open {
                 self.read_at = read_at;
+            }
+        }
+        for (place, was_opened) in touched {
+            let is_seen = |sighting: &Sighting| sighting.place == place;
+            let is_closed = self.known.get(&place).is_some_and(|known| known.open.is_none());
+            if was_opened && is_closed && !seen.iter().any(is_seen) {
+                seen.push(sighting(place, Sight::Tried));
             }
         }
         if mixers {
@@ -268,8 +297,8 @@ impl Sensor {
         seen
     }
 
-    /// Reads what inotify has; true where the folder itself changed.
-    fn drain_nodes(&mut self, touched: &mut Vec<Place>) -> bool {
+    /// Reads what inotify has, of each device whether it was opened; true where the folder itself changed.
+    fn drain_nodes(&mut self, touched: &mut BTreeMap<Place, bool>) -> bool {
         let mut changed = false;
         let mut gone = false;
         if let Some(nodes) = &self.nodes {
@@ -287,8 +316,10 @@ impl Sensor {
                 let node = event.file_name().and_then(|name| pcm_node(name.to_bytes()));
                 if let Some((card, pcm, capture)) = node {
                     let place = Place { card, pcm, capture };
-                    if !touched.contains(&place) && touched.len() < super::inventory::DEVICES_MAX {
-                        touched.push(place);
+                    let was_opened = flags.intersects(inotify::ReadFlags::OPEN);
+                    let has_room = touched.len() < super::inventory::DEVICES_MAX;
+                    if has_room || touched.contains_key(&place) {
+                        *touched.entry(place).or_default() |= was_opened;
                     }
                 }
             }
@@ -348,7 +379,7 @@ impl Sensor {
             });
             self.known.entry(place).or_insert_with(|| {
                 seen.push(sighting(place, Sight::Arrived(device.clone())));
-                Known { device, open: None, setting: None }
+                Known { device, open: None, setting: None, server: None }
             });
         }
         if self.lives != before {
@@ -432,6 +463,7 @@ impl Sensor {
                         });
                         if !told {
                             let holder = progress.owner.map(|owner| self.files.holder(owner));
+                            known.server = holder.as_ref().and_then(|it| self.servers.watch(it));
                             let sight = Sight::Opened { holder, format };
                             seen.push(Sighting { place: *place, at, sight });
                         }
@@ -442,6 +474,7 @@ impl Sensor {
             }
         }
         self.forget(|place| gone.contains(&place), seen);
+        self.servers.keep(|server| self.known.values().any(|known| known.server == Some(server)));
     }
 
     fn read_slept(&self) -> Slept {

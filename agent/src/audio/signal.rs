@@ -53,6 +53,8 @@ pub enum Signal {
     Xrun,
     /// Nobody holds it any more.
     Closed,
+    /// Another process opened it and closed it again before anybody could look.
+    Tried,
     /// Its mixer, its own button or its server muted it, or no longer.
     Muted(bool),
     /// Its volume was set to zero, or is above it again.

@@ -63,6 +63,8 @@ pub struct DeviceWatch {
     board: Board,
     carry: PathBuf,
     carry_due: Moment,
+    /// The call that the file speaks of, once this process has written or removed it.
+    kept: Option<Option<CallId>>,
     has_carry: bool,
     bell: Arc<Bell>,
     calls: Receiver<Option<Call>>,
@@ -127,6 +129,7 @@ impl DeviceWatch {
             board,
             carry: options.carry.clone(),
             carry_due: now,
+            kept: None,
             has_carry,
             bell: Arc::clone(&bell),
             calls: told,
@@ -158,8 +161,6 @@ impl DeviceWatch {
                 self.board.handle_sighting(sighting);
             }
             while let Ok(message) = self.calls.try_recv() {
-                // What to carry changes with the call.
-                self.carry_due = system::now();
                 match message {
                     Some(Call::Opened(call, at)) => self.board.handle_call_opened(call, at),
                     Some(Call::Closed(call, at)) => self.board.handle_call_closed(call, at),
@@ -175,7 +176,10 @@ impl DeviceWatch {
     /// Keeps the state, then passes on what it says; false where nobody listens.
     fn hand_on(&mut self) -> bool {
         let now = system::now();
-        if self.board.has_told() || now >= self.carry_due {
+        // Outside of a call only what is told changes what must be kept, and a week of it is no reason to write.
+        let call = self.board.call();
+        let is_due = Some(call) != self.kept || (call.is_some() && now >= self.carry_due);
+        if self.board.has_told() || is_due {
             self.keep(now);
         }
         let wall = system::now_and_wall().1;
@@ -189,6 +193,7 @@ impl DeviceWatch {
 
     fn keep(&mut self, now: Moment) {
         self.carry_due = now + CARRY_EVERY;
+        self.kept = Some(self.board.call());
         let kept = match self.board.carry(now) {
             Some(carry) => write_carry(&self.carry, &carry).map(|()| self.has_carry = true),
             None if self.has_carry => fs::remove_file(&self.carry).map(|()| self.has_carry = false),

@@ -1,6 +1,7 @@
 //! The sensor on a made-up machine: a folder that looks like `/proc/asound`, `/dev/snd` and `/proc/PID`.
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::Duration;
 
 use super::sound_tree::SoundTree;
@@ -99,6 +100,40 @@ fn opening_and_closing_are_noticed_without_polling() {
     bench.tree.close(MIC);
     drop(node);
     bench.until(|s| s.sight == Sight::Closed && s.place == MIC);
+}
+
+/// A program whose open fails within milliseconds has closed the device before anybody reads its status.
+#[test]
+fn open_that_is_over_at_once_is_noticed_and_one_of_a_file_is_not() {
+    let tree = SoundTree::new();
+    tree.headset(0, "SimHeadset", "Sim Headset");
+    let mut bench = Bench::new(tree);
+    bench.sensor.look();
+    drop(File::open(bench.tree.node(Place { card: 9, ..MIC })));
+    drop(File::open(bench.tree.node(MIC)).unwrap());
+    let seen = bench.until(|s| s.sight == Sight::Tried);
+    assert!(seen.iter().all(|s| s.place == MIC), "{seen:?}");
+}
+
+#[test]
+fn sound_server_that_ends_is_noticed_on_the_device_that_it_held() {
+    let tree = SoundTree::new();
+    tree.headset(0, "SimHeadset", "Sim Headset");
+    tree.headset(1, "Second", "Second");
+    let mut server = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = server.id();
+    // PulseAudio opens its devices on threads of its own.
+    tree.process(pid + 1, pid, "alsa-source", "pulseaudio");
+    tree.process(412, 400, "audio-io", "meeting");
+    tree.run(MIC, pid + 1, 4_800);
+    tree.run(Place { card: 1, ..MIC }, 412, 4_800);
+    let mut bench = Bench::new(tree);
+    bench.sensor.look();
+    server.kill().unwrap();
+    let seen = bench.until(|s| s.sight == Sight::ServerEnded);
+    let ended = seen.iter().filter(|s| s.sight == Sight::ServerEnded);
+    assert_eq!(ended.map(|s| s.place).collect::<Vec<_>>(), [MIC]);
+    server.wait().unwrap();
 }
 
 #[test]

@@ -65,8 +65,8 @@ fn device_in_use_is_shown_with_holder_and_format_in_100_columns() {
     assert_eq!(mic["side"], "capture");
     assert_eq!(mic["holder"], json!({"pid": 400, "name": "teams-for-linux"}));
     assert_eq!(mic["format"]["rateHz"], 48_000);
-    // It does not move, but no call is on: evidence, not a fault that counts.
-    assert_eq!((&mic["state"], &mic["cause"]), (&json!("suspect"), &Value::Null));
+    // Another process uses it and it does not move: that is a fault, with or without a call.
+    assert_eq!((&mic["state"], &mic["cause"]), (&json!("not functioning"), &json!("stalled")));
     let others: Vec<&str> = list.as_array().unwrap()[1..]
         .iter()
         .map(|device| device["state"].as_str().unwrap())

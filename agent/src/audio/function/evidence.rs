@@ -4,6 +4,7 @@ use roomtone_protocol::device::DeviceCause;
 use serde::{Deserialize, Serialize};
 
 use super::{Blindness, Function, OpenFailure, PcmState, SelfTestOutcome};
+use crate::audio::attempt::Attempt;
 use crate::audio::carry::{nanos, nanos_option};
 use crate::audio::course::{Course, Format};
 use crate::audio::floor::Floor;
@@ -19,6 +20,8 @@ pub(super) struct Evidence {
     /// It was removed in use and has not been healthy for long enough since: the call still waits for it.
     pub(super) is_wanted: bool,
     pub(super) course: Option<Course>,
+    /// The opens that have brought nothing so far.
+    pub(super) attempt: Option<Attempt>,
     #[serde(with = "nanos_option")]
     pub(super) closed_at: Option<Moment>,
     pub(super) is_muted: bool,
@@ -31,6 +34,8 @@ pub(super) struct Evidence {
     /// What our own use of it ended with.
     pub(super) asked: Option<Asked>,
     pub(super) is_busy: bool,
+    /// The process that opened it last is not ours.
+    pub(super) is_foreign: bool,
     pub(super) blindness: Option<Blindness>,
 }
 
@@ -57,12 +62,14 @@ impl Function {
         if !evidence.is_present {
             return;
         }
-        if self.in_call && (was_held || evidence.is_wanted) {
+        let is_in_use = self.in_call || evidence.is_foreign;
+        if is_in_use && (was_held || evidence.is_wanted) {
             evidence.missed_at = Some(now);
             evidence.is_wanted = true;
         }
         evidence.is_present = false;
         evidence.course = None;
+        evidence.attempt = None;
         evidence.closed_at = None;
         evidence.asked = None;
         evidence.is_busy = false;
@@ -76,8 +83,17 @@ impl Function {
         self.note_present();
         let evidence = &mut self.evidence;
         evidence.is_busy = false;
+        evidence.is_foreign = format.owner_pid != Some(self.options.own_pid);
         evidence.forgive();
         if evidence.course.is_none_or(|course| course.format() != format) {
+            // A format that is agreed on belongs to the same open; a stream that moved and was opened anew unseen was
+            // closed now, as far as anybody can tell.
+            let thresholds = &self.options.thresholds;
+            evidence.end_course(now);
+            evidence.attempt = Some(match evidence.attempt {
+                Some(attempt) => attempt.reopened(thresholds, now),
+                None => Attempt::open(now),
+            });
             evidence.course = Some(Course::new(format, now));
             evidence.floor.handle_closed();
         }
@@ -85,6 +101,7 @@ impl Function {
     }
 
     pub(super) fn note_progress(&mut self, pcm_state: PcmState, hw_ptr_frames: u64, now: Moment) {
+        let thresholds = &self.options.thresholds;
         let evidence = &mut self.evidence;
         // A reading from before the removal may come behind its announcement.
         if !evidence.is_present {
@@ -93,9 +110,16 @@ impl Function {
         evidence.blindness = None;
         let course = evidence.course.get_or_insert_with(|| Course::new(Format::default(), now));
         let step = course.handle_poll(pcm_state, hw_ptr_frames, now);
+        let (is_running, is_at_rest) = (course.is_running(), course.is_at_rest());
+        let rests_long = is_at_rest && course.is_older_than(thresholds.retry_gap, now);
         if step.is_progress {
             evidence.server_lost_at = None;
             evidence.forgive();
+        }
+        if step.is_progress || rests_long {
+            evidence.attempt = None;
+        } else if !is_at_rest && let Some(attempt) = &mut evidence.attempt {
+            attempt.note_barren(is_running);
         }
         self.tally.is_used |= self.in_call;
         if step.is_xrun {
@@ -111,10 +135,28 @@ impl Function {
         let evidence = &mut self.evidence;
         evidence.blindness = None;
         evidence.is_busy = false;
-        if evidence.course.take().is_some() {
+        if evidence.course.is_some() {
+            evidence.end_course(now);
+            evidence.course = None;
             evidence.closed_at = Some(now);
             evidence.floor.handle_closed();
         }
+    }
+
+    /// An open that was over before anybody could look brought nothing.
+    pub(super) fn note_tried(&mut self, now: Moment) {
+        if self.evidence.course.is_some() {
+            return;
+        }
+        self.note_present();
+        let mut attempt = match self.evidence.attempt {
+            Some(attempt) => attempt.reopened(&self.options.thresholds, now),
+            None => Attempt::open(now),
+        };
+        attempt.note_barren(false);
+        attempt.note_closed(now);
+        self.evidence.attempt = Some(attempt);
+        self.evidence.is_foreign = true;
     }
 
     pub(super) fn note_open_failed(&mut self, failure: OpenFailure, onset: Moment) {
@@ -156,12 +198,36 @@ impl Function {
         self.evidence.course.is_some() || closed
     }
 
+    /// Until when a device is missed that was removed while another process used it; in a call that is its end.
+    pub(super) fn missed_until(&self) -> Option<Moment> {
+        let missed_at = self.evidence.missed_at.filter(|_| !self.in_call);
+        missed_at.map(|at| at + self.options.thresholds.use_idle)
+    }
+
+    /// Another process uses it, or tries to.
+    pub(super) fn is_in_foreign_use(&self, now: Moment) -> bool {
+        let is_tried = self.evidence.course.is_some() || self.attempt(now).is_some();
+        self.evidence.is_foreign && is_tried
+    }
+
     pub(super) fn polled_at(&self) -> Option<Moment> {
         self.evidence.course.map(|course| course.observed_at())
     }
 }
 
 impl Evidence {
+    /// The open stream ended: what comes next may be a try to get it back.
+    fn end_course(&mut self, now: Moment) {
+        let Some(course) = self.course else {
+            return;
+        };
+        if course.has_progressed() {
+            self.attempt = Some(Attempt::after(course.moved_at(), now));
+        } else if let Some(attempt) = &mut self.attempt {
+            attempt.note_closed(now);
+        }
+    }
+
     /// It opened, or moved: what ended our own use of it is over. A failed self-test had found it open and moving.
     pub(super) fn forgive(&mut self) {
         self.asked = self.asked.filter(|asked| asked.cause == DeviceCause::SelfTestFailed);

@@ -8,6 +8,7 @@ use roomtone_protocol::device::DeviceCause;
 use super::evidence::Asked;
 use super::{Blindness, Function, State};
 use crate::audio::accounting::Setting;
+use crate::audio::attempt::Attempt;
 use crate::audio::course::{Course, Judgement};
 use crate::audio::floor::LevelJudgement;
 use crate::clock::Moment;
@@ -42,8 +43,10 @@ impl Function {
         }
         if !evidence.is_present {
             return match evidence.missed_at {
-                Some(at) => bad(DeviceCause::Removed, at),
-                None => plain(State::Absent),
+                Some(at) if self.missed_until().is_none_or(|until| now < until) => {
+                    bad(DeviceCause::Removed, at)
+                }
+                Some(_) | None => plain(State::Absent),
             };
         }
         if evidence.course.is_some_and(|course| self.is_unpolled(&course, now)) {
@@ -63,11 +66,29 @@ impl Function {
         if let Some(Asked { cause, onset }) = evidence.asked {
             return bad(cause, onset);
         }
-        match &evidence.course {
+        let verdict = match &evidence.course {
             None if evidence.is_busy => plain(State::Busy),
             None => plain(State::Idle),
             Some(course) => self.assess_course(course, plain(State::Idle), now),
+        };
+        self.assess_attempt(verdict, now)
+    }
+
+    /// What the row of opens adds to what the last one shows.
+    fn assess_attempt(&self, verdict: Verdict, now: Moment) -> Verdict {
+        let Some(attempt) = self.attempt(now).filter(|_| verdict.bad.is_none()) else {
+            return verdict;
+        };
+        match attempt.judge(self.evidence.course.as_ref(), &self.options.thresholds, now) {
+            Some((cause, onset, seen_until)) => self.fault(cause, onset, seen_until, now, verdict),
+            None => Verdict { certain: verdict.certain.min(attempt.certain_until()), ..verdict },
         }
+    }
+
+    /// The attempt that goes on.
+    pub(super) fn attempt(&self, now: Moment) -> Option<&Attempt> {
+        let attempt = self.evidence.attempt.as_ref();
+        attempt.filter(|attempt| !attempt.is_over(&self.options.thresholds, now))
     }
 
     pub(super) fn assess_course(&self, course: &Course, idle: Verdict, now: Moment) -> Verdict {
@@ -77,14 +98,14 @@ impl Function {
             Judgement::Idle => Verdict { certain, ..idle },
             Judgement::Starting => Verdict { state: State::Starting, certain, ..idle },
             Judgement::Stuck { cause, onset } => {
-                self.fault(cause, onset, course.observed_at(), idle)
+                self.fault(cause, onset, course.observed_at(), now, idle)
             }
             Judgement::Moving => {
                 let floor = &self.evidence.floor;
                 let is_silenced = self.evidence.is_volume_zero;
                 match floor.judge(thresholds, now) {
                     LevelJudgement::Dead { cause, onset } if !is_silenced => {
-                        self.fault(cause, onset, floor.reported_at(), idle)
+                        self.fault(cause, onset, floor.reported_at(), now, idle)
                     }
                     LevelJudgement::Suspect { .. } if !is_silenced => {
                         Verdict { state: State::Suspect, certain, ..idle }
@@ -107,15 +128,16 @@ impl Function {
         }
     }
 
-    /// A fault that observations up to `certain` show; outside of a call it is only suspected.
+    /// A fault that observations up to `certain` show; where nobody but us uses the device it is only suspected.
     pub(super) fn fault(
         &self,
         cause: DeviceCause,
         onset: Moment,
         certain: Moment,
+        now: Moment,
         idle: Verdict,
     ) -> Verdict {
-        if self.in_call {
+        if self.in_call || self.is_in_foreign_use(now) {
             let bad = Some((cause, onset));
             Verdict { state: State::NotFunctioning(cause), bad, certain, ..idle }
         } else {

@@ -108,11 +108,25 @@ impl Bench {
     }
 
     pub(super) fn open(&mut self) {
+        self.open_as(4_242);
+    }
+
+    pub(super) fn open_as(&mut self, pid: u32) {
         self.is_open = true;
         self.is_moving = true;
         self.pcm_state = PcmState::Running;
         self.moved_ms = self.now_ms;
+        self.tell(&opened(pid));
+    }
+
+    /// An open that brings nothing, seen at once.
+    pub(super) fn open_stuck(&mut self, pcm_state: PcmState) {
+        self.is_open = true;
+        self.is_moving = false;
+        self.pcm_state = pcm_state;
+        self.hw_ptr = 0;
         self.tell(&opened(4_242));
+        self.poll();
     }
 
     pub(super) fn close(&mut self) {
