@@ -2,6 +2,7 @@
 
 mod device;
 mod faults;
+mod scene;
 
 use std::time::Duration;
 
