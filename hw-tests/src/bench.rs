@@ -27,8 +27,8 @@ pub struct Choice {
     pub bench: PathBuf,
     /// Short trials or all.
     pub group: Group,
-    /// Part of a trial's name; empty for all.
-    pub filter: String,
+    /// Parts of names, one of which a trial's name must contain; empty for all.
+    pub filters: Vec<String>,
     /// Where cache, logs and report are kept.
     pub folder: PathBuf,
 }
@@ -47,10 +47,13 @@ pub fn run(choice: &Choice) -> Result<bool> {
     let chosen: Vec<&Trial> = trials::ALL
         .iter()
         .filter(|trial| choice.group == Group::All || trial.group == Group::Short)
-        .filter(|trial| trial.name.contains(&choice.filter))
+        .filter(|trial| {
+            choice.filters.is_empty()
+                || choice.filters.iter().any(|it| trial.name.contains(it.as_str()))
+        })
         .collect();
     if chosen.is_empty() {
-        bail!("no trial's name contains {:?}", choice.filter);
+        bail!("no trial of this group has a name that contains {:?}", choice.filters);
     }
     fs::create_dir_all(&choice.folder)
         .with_context(|| format!("cannot make {}", choice.folder.display()))?;

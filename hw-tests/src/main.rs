@@ -47,9 +47,9 @@ enum Command {
         /// Where cache, logs and report.json are kept
         #[arg(long, value_name = "DIR", default_value = "target/hw-tests")]
         folder: PathBuf,
-        /// Run only trials whose name contains this
-        #[arg(default_value = "")]
-        filter: String,
+        /// Run only trials whose name contains one of these
+        #[arg(value_name = "PART")]
+        filters: Vec<String>,
     },
     /// Run trials inside a guest; the host laid them into DIR
     #[command(hide = true)]
@@ -64,8 +64,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Play { state, seconds, once } => play::run(&state, seconds, once),
         Command::Figures { folder } => figures::run(&folder),
-        Command::Trials { bench, group, folder, filter } => {
-            return answer(bench::run(&Choice { bench, group, filter, folder }));
+        Command::Trials { bench, group, folder, filters } => {
+            return answer(bench::run(&Choice { bench, group, filters, folder }));
         }
         Command::Stage { folder } => return answer(stage::run_in_guest(&folder)),
     };

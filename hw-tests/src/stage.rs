@@ -6,6 +6,7 @@
 pub mod call;
 pub mod hands;
 pub mod sound;
+pub mod trace;
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +20,8 @@ use crate::bench::report::Outcome;
 use crate::trials;
 use call::Watched;
 use hands::Hands;
-use sound::Card;
+use sound::{Card, Side};
+use trace::Trace;
 
 /// The bench's file in the folder that host and guest share.
 pub const BENCH_FILE: &str = "virtual.toml";
@@ -30,6 +32,9 @@ pub const OUTCOMES_FILE: &str = "outcomes.jsonl";
 
 /// Every call as the collector showed it at its end, one JSON object a line: what a verdict can be checked against.
 const CALLS_FILE: &str = "calls.jsonl";
+
+/// What the kernel showed while a trial ran, one file a trace.
+const TRACE_PREFIX: &str = "trace-";
 
 /// What a trial has.
 #[derive(Debug)]
@@ -66,6 +71,12 @@ pub fn run_in_guest(folder: &Path) -> Result<bool> {
     for log in ["agent.log", "collector.log", "headset.log", CALLS_FILE] {
         // A log that was never begun is not missed.
         let _ = fs::copy(state.join(log), folder.join(log));
+    }
+    for entry in fs::read_dir(state).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(TRACE_PREFIX) {
+            let _ = fs::copy(entry.path(), folder.join(name));
+        }
     }
     ran.map(|()| all)
 }
@@ -125,6 +136,14 @@ impl Stage {
             self.watched = Some(Watched::start(&self.state)?);
         }
         self.watched.as_mut().context("it was just put there")
+    }
+
+    /// Traces a direction of the device from now on, into a file that the host gets.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn trace(&self, side: Side, name: &str) -> Result<Trace> {
+        self.card.trace(side, &self.state.join(format!("{TRACE_PREFIX}{name}.txt")))
     }
 
     /// Where trials may write.

@@ -2,6 +2,7 @@
 
 mod device;
 mod faults;
+mod opening;
 mod scene;
 
 use std::time::Duration;
@@ -83,8 +84,11 @@ pub const ALL: &[Trial] = &[
     faults::STALL_RENDER,
     faults::NO_DATA,
     faults::PACKET_ERRORS,
-    faults::NEVER_STARTED,
-    faults::CONTROL_HANG,
+    opening::NEVER_STARTED,
+    opening::NEVER_STARTED_BLOCKED,
+    opening::STALL_BLOCKED,
+    opening::CONTROL_HANG,
+    opening::CONTROL_STALL,
     faults::RENDER_ERRORS,
     faults::BUSY_IS_NO_FAULT,
     faults::BUTTON_IS_NO_FAULT,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::trace::Trace;
 use super::wait_for;
 use crate::bench::definition::Bench;
 use crate::headset::signal::Meter;
@@ -29,6 +30,15 @@ pub enum Side {
     Capture,
     /// The loudspeaker.
     Render,
+}
+
+/// How a program waits for a device that it reads or writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// By poll, as call applications do.
+    ByPoll,
+    /// In a blocking read or write, which ends with EIO once the kernel has waited for the length of the buffer.
+    Blocked,
 }
 
 /// What `status` of a PCM tells.
@@ -109,7 +119,7 @@ impl Card {
     /// # Errors
     /// Where the tool cannot be started or the device does not open.
     pub fn hold(&self, side: Side) -> Result<Holder> {
-        let holder = self.try_hold(side)?;
+        let holder = self.try_hold(side, Waits::ByPoll)?;
         wait_for("an open device", OPENS_WITHIN, || {
             Ok((self.status(side)?.state != "closed").then_some(()))
         })?;
@@ -120,12 +130,12 @@ impl Card {
     ///
     /// # Errors
     /// Where the tool cannot be started.
-    pub fn try_hold(&self, side: Side) -> Result<Holder> {
+    pub fn try_hold(&self, side: Side, waits: Waits) -> Result<Holder> {
         let (tool, end) = match side {
             Side::Capture => ("arecord", "/dev/null"),
             Side::Render => ("aplay", "/dev/zero"),
         };
-        let format = self.format(side).join(" ");
+        let format = self.format(side, waits).join(" ");
         // An application that lost its device looks for it again.
         let script =
             format!("while :; do {tool} -q -t raw {format} {end} 2>/dev/null; sleep 0.2; done");
@@ -146,7 +156,7 @@ impl Card {
         let file = state.join("recorded.raw");
         let mut arecord = Command::new("arecord");
         arecord.args(["-q", "-t", "raw", "-d", &seconds.to_string()]);
-        arecord.args(self.format(Side::Capture)).arg(&file);
+        arecord.args(self.format(Side::Capture, Waits::ByPoll)).arg(&file);
         output(&mut arecord, [""; 0])?;
         let mut meter = Meter::default();
         meter.handle_samples(&fs::read(&file)?, 1.0);
@@ -160,7 +170,7 @@ impl Card {
     /// Where the device cannot be opened.
     pub fn play(&self, file: &Path) -> Result<()> {
         let mut aplay = Command::new("aplay");
-        aplay.args(["-q", "-t", "raw"]).args(self.format(Side::Render)).arg(file);
+        aplay.args(["-q", "-t", "raw"]).args(self.format(Side::Render, Waits::ByPoll)).arg(file);
         output(&mut aplay, [""; 0]).map(drop)
     }
 
@@ -183,6 +193,14 @@ impl Card {
         output(&mut amixer, arguments)
     }
 
+    /// Traces a direction into `file` until the trace is dropped.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn trace(&self, side: Side, file: &Path) -> Result<Trace> {
+        Trace::start(self.folder(side), file)
+    }
+
     fn folder(&self, side: Side) -> PathBuf {
         let pcm = match side {
             Side::Capture => "pcm0c/sub0",
@@ -198,22 +216,23 @@ impl Card {
         Some(PathBuf::from(format!("/dev/snd/controlC{number}")))
     }
 
-    /// Periods of 50 ms: with shorter ones an emulated machine overruns. Call applications wait by poll, as `-M`
-    /// does; a blocking read ends with EIO once the kernel has waited for the length of the buffer, which would hide
-    /// a stall.
-    fn format(&self, side: Side) -> Vec<String> {
+    /// Periods of 50 ms: with shorter ones an emulated machine overruns. With `-M` the tools wait by poll.
+    fn format(&self, side: Side, waits: Waits) -> Vec<String> {
         let (rate, channels) = self.shape(side);
         let device = format!("hw:CARD={},DEV=0", self.id);
-        let words = ["-M", "-D", &device, "-f", "S16_LE", "-r", &rate.to_string(), "-c"];
+        let words = ["-D", &device, "-f", "S16_LE", "-r", &rate.to_string(), "-c"];
         let mut words = words.map(str::to_owned).to_vec();
         words.extend([channels.to_string(), "--period-time=50000".into()]);
         words.push("--buffer-time=400000".into());
+        words.extend((waits == Waits::ByPoll).then(|| "-M".to_owned()));
         words
     }
 }
 
 impl Status {
-    fn parse(text: &str) -> Self {
+    /// Reads what the kernel wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
         let value = |key: &str| {
             text.lines().find_map(|line| {
                 let (name, value) = line.split_once(':')?;

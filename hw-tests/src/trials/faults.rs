@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::scene::{Fault, PART_ERROR_MAX_US, Scene, VISIBLE_WITHIN_MS, wrong_cause, wrong_time};
+use super::scene::{Fault, PART_ERROR_MAX_US, Scene, wrong_time};
 use super::{Group, Need, Trial, Verdict};
 use crate::bench::report::{Finding, PartOfWhole};
 use crate::stage::call;
 use crate::stage::sound::Side;
-use crate::stage::{CARD_WITHIN, wait_for, wall_ms};
+use crate::stage::{CARD_WITHIN, wall_ms};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -59,65 +59,6 @@ pub(super) const PACKET_ERRORS: Trial = Trial {
     need: Need::Faults,
     limit: LIMIT,
     run: |stage| stalled(Side::Capture, "error in 71").run(stage),
-};
-
-pub(super) const NEVER_STARTED: Trial = Trial {
-    name: "device_that_opens_and_never_delivers_is_never_started",
-    group: Group::All,
-    need: Need::Faults,
-    limit: LIMIT,
-    run: |stage| {
-        let mut scene = Scene::begin(stage, None, 60)?;
-        scene.stage.hands.tell("stall in")?;
-        let _holder = scene.stage.card.hold(Side::Capture)?;
-        let opened_ms = wall_ms();
-        let episode = scene.episode(Side::Capture, opened_ms)?;
-        let detection_ms = wall_ms() - opened_ms;
-        scene.stage.hands.tell("resume")?;
-        let finding = Finding {
-            cause: Some(episode.cause.clone()),
-            onset_error_ms: Some(episode.onset_ms - opened_ms),
-            detection_ms: Some(detection_ms),
-            ..Finding::default()
-        };
-        // No first progress 3 s after the start is the rule; what is promised for visibility counts from there.
-        let late = detection_ms > 3_000.0 + VISIBLE_WITHIN_MS;
-        Ok(Verdict::judge(
-            finding,
-            [
-                wrong_cause(&episode.cause, "neverStarted"),
-                late.then(|| format!("visible after {detection_ms:.0} ms")),
-            ],
-        ))
-    },
-};
-
-pub(super) const CONTROL_HANG: Trial = Trial {
-    name: "device_whose_control_hangs_is_no_crash_and_works_again",
-    group: Group::All,
-    need: Need::Faults,
-    limit: LIMIT,
-    run: |stage| {
-        let scene = Scene::begin(stage, None, 40)?;
-        scene.stage.hands.tell("control hang")?;
-        // The application waits 5 s for each request that the driver makes at open, and then gets an error.
-        let _holder = scene.stage.card.try_hold(Side::Capture)?;
-        std::thread::sleep(Duration::from_secs(12));
-        scene.stage.hands.tell("resume")?;
-        let card = scene.stage.card.clone();
-        wait_for("a moving pointer", Duration::from_secs(20), || {
-            Ok((card.status(Side::Capture)?.pointer > 0).then_some(()))
-        })?;
-        let shown = scene.finish()?;
-        let episodes = call::episodes(&shown.call, &shown.card, Side::Capture);
-        let open = episodes.iter().find(|episode| episode.state == "open");
-        let finding = Finding {
-            cause: episodes.first().map(|episode| episode.cause.clone()),
-            ratio: call::not_functioning(&shown.call, &shown.card, Side::Capture),
-            ..Finding::default()
-        };
-        Ok(Verdict::judge(finding, [open.map(|_| "the episode never ended".to_owned())]))
-    },
 };
 
 pub(super) const RENDER_ERRORS: Trial = Trial {

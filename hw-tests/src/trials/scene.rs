@@ -32,48 +32,75 @@ pub(super) const PART_ERROR_MAX_US: u64 = 300_000;
 /// Observed time begins with the proof of the first stream, some packets after it, and by the clock of a busy machine.
 pub(super) const WHOLE_ERROR_MAX_US: u64 = 1_000_000;
 /// Time that a call goes on healthy before and after a fault; an episode closes after 10 s of it.
-const HEALTHY: Duration = Duration::from_secs(12);
+pub(super) const HEALTHY: Duration = Duration::from_secs(12);
 
 impl Fault {
-    /// Bad time may be wrong by what its onset may, as both ends of it are seen by the same means.
-    fn wrong_part(&self, part_us: u64, truth_us: u64) -> Option<String> {
-        let onset_us = (self.onset_error_max_ms * 1e3) as u64;
-        wrong_time("bad", part_us, truth_us, onset_us.max(PART_ERROR_MAX_US))
-    }
-
+    /// Breaks the device in the middle of a call, mends it, and judges what was seen.
     pub(super) fn run(&self, stage: &mut Stage) -> Result<Verdict> {
         // 3 s healthy, the fault, and healthy long enough that the episode is closed.
         let seconds = 3 + self.lasts.as_secs() + HEALTHY.as_secs() + 5;
         let mut scene = Scene::begin(stage, Some(self.side), u32::try_from(seconds)?)?;
         std::thread::sleep(Duration::from_secs(3));
         let broken_ms = scene.stage.hands.tell(self.breaks)?;
-        let episode = scene.episode(self.side, broken_ms)?;
-        let detection_ms = wall_ms() - broken_ms;
+        let sighted = scene.sight(self.side, broken_ms, VISIBLE_WITHIN_MS)?;
         let left = self.lasts.as_secs_f64() - (wall_ms() - broken_ms) / 1e3;
         std::thread::sleep(Duration::from_secs_f64(left.max(0.0)));
         let mut mended_ms = scene.stage.hands.tell(self.mends)?;
-        let side = self.side;
-        let card = scene.stage.card.clone();
-        if !card.is_present() {
+        if !scene.stage.card.is_present() {
             // What is plugged is a device only when the kernel has one.
-            card.wait_present(CARD_WITHIN)?;
+            scene.stage.card.wait_present(CARD_WITHIN)?;
             mended_ms = wall_ms();
         }
         // The application has to have it back, or the trial would go on with a device at rest.
-        let before = card.status(side).map_or(0, |status| status.pointer);
-        wait_for("a moving pointer", CARD_WITHIN, || {
-            let status = card.status(side).ok();
-            Ok(status.filter(|it| it.state == "RUNNING" && it.pointer != before))
-        })?;
-        let shown = scene.finish()?;
-
-        let episodes = call::episodes(&shown.call, &shown.card, side);
-        let truth = PartOfWhole {
-            part_us: ((mended_ms - broken_ms) * 1e3) as u64,
-            whole_us: shown.whole_us,
+        scene.wait_moving(self.side)?;
+        let truth = Truth {
+            side: self.side,
+            cause: self.cause,
+            onset_ms: broken_ms,
+            ended_ms: mended_ms,
+            onset_error_max_ms: self.onset_error_max_ms,
+            visible_within_ms: VISIBLE_WITHIN_MS,
         };
-        let ratio = call::not_functioning(&shown.call, &shown.card, side);
-        let onset_error_ms = episode.onset_ms - broken_ms;
+        scene.judge(&truth, &sighted)
+    }
+}
+
+/// What the script says of one fault.
+pub(super) struct Truth {
+    pub(super) side: Side,
+    pub(super) cause: &'static str,
+    pub(super) onset_ms: f64,
+    pub(super) ended_ms: f64,
+    pub(super) onset_error_max_ms: f64,
+    /// What the rule waits for before it speaks, and what is promised for the way to the collector.
+    pub(super) visible_within_ms: f64,
+}
+
+/// The first that the collector showed of an episode.
+pub(super) struct Sighted {
+    pub(super) episode: Episode,
+    /// From the fault on.
+    pub(super) detection_ms: f64,
+}
+
+impl Truth {
+    fn part_us(&self) -> u64 {
+        ((self.ended_ms - self.onset_ms) * 1e3) as u64
+    }
+
+    /// Bad time may be wrong by what its onset may, as both ends of it are seen by the same means.
+    fn wrong_part(&self, part_us: u64) -> Option<String> {
+        let onset_us = (self.onset_error_max_ms * 1e3) as u64;
+        wrong_time("bad", part_us, self.part_us(), onset_us.max(PART_ERROR_MAX_US))
+    }
+
+    /// One episode, of the right cause, in time, over, and with the right ratio.
+    pub(super) fn judge(&self, shown: &Shown, sighted: &Sighted) -> Verdict {
+        let episodes = call::episodes(&shown.call, &shown.card, self.side);
+        let truth = PartOfWhole { part_us: self.part_us(), whole_us: shown.whole_us };
+        let ratio = call::not_functioning(&shown.call, &shown.card, self.side);
+        let &Sighted { ref episode, detection_ms } = sighted;
+        let onset_error_ms = episode.onset_ms - self.onset_ms;
         let finding = Finding {
             cause: Some(episode.cause.clone()),
             onset_error_ms: Some(onset_error_ms),
@@ -84,22 +111,21 @@ impl Fault {
         };
         let onset_wrong = onset_error_ms.abs() > self.onset_error_max_ms;
         let open = episodes.iter().find(|episode| episode.state != "recovered");
-        Ok(Verdict::judge(
-            finding,
-            [
-                wrong_cause(&episode.cause, self.cause),
-                onset_wrong.then(|| format!("onset {onset_error_ms:+.0} ms off")),
-                (detection_ms > VISIBLE_WITHIN_MS)
-                    .then(|| format!("visible only after {detection_ms:.0} ms")),
-                (episodes.len() != 1).then(|| format!("{} episodes instead of 1", episodes.len())),
-                open.map(|episode| format!("the episode ended as {}", episode.state)),
-                match ratio {
-                    None => Some("the collector shows no ratio of the device".to_owned()),
-                    Some(ratio) => self.wrong_part(ratio.part_us, truth.part_us),
-                },
-                ratio.and_then(|ratio| wrong_whole(ratio.whole_us, truth.whole_us)),
-            ],
-        ))
+        let causes: Vec<&str> = episodes.iter().map(|it| it.cause.as_str()).collect();
+        let checks = [
+            wrong_cause(&episode.cause, self.cause),
+            onset_wrong.then(|| format!("onset {onset_error_ms:+.0} ms off")),
+            (detection_ms > self.visible_within_ms)
+                .then(|| format!("visible only after {detection_ms:.0} ms")),
+            (episodes.len() != 1).then(|| format!("episodes {causes:?} instead of one")),
+            open.map(|episode| format!("the episode ended as {}", episode.state)),
+            match ratio {
+                None => Some("the collector shows no ratio of the device".to_owned()),
+                Some(ratio) => self.wrong_part(ratio.part_us),
+            },
+            ratio.and_then(|ratio| wrong_whole(ratio.whole_us, truth.whole_us)),
+        ];
+        Verdict::judge(finding, checks)
     }
 }
 
@@ -130,17 +156,41 @@ impl<'a> Scene<'a> {
         Ok(Self { stage, call, _holder: holder, started, seconds })
     }
 
-    /// Waits for an episode.
-    pub(super) fn episode(&mut self, side: Side, broken_ms: f64) -> Result<Episode> {
+    /// Waits until the collector shows an episode of a fault that began at `onset_ms`.
+    pub(super) fn sight(
+        &mut self,
+        side: Side,
+        onset_ms: f64,
+        visible_within_ms: f64,
+    ) -> Result<Sighted> {
+        // Twice what is promised, so that a late episode is told as late and not as missing.
+        let within = Duration::from_secs_f64(visible_within_ms * 2.0 / 1e3);
         let left =
             Duration::from_secs(u64::from(self.seconds)).saturating_sub(self.started.elapsed());
         let card = self.stage.card.id().to_owned();
         let watched = self.stage.watched()?;
-        wait_for("an episode at the collector", left.min(NO_EPISODE_AFTER), || {
+        let episode = wait_for("an episode at the collector", left.min(within), || {
             let episodes = watched.episodes(&self.call, &card, side)?;
             // An earlier one would be of an earlier fault, and found by the counts at the end.
-            Ok(episodes.into_iter().find(|it| it.onset_ms > broken_ms - ONSET_BEFORE_MAX_MS))
-        })
+            Ok(episodes.into_iter().find(|it| it.onset_ms > onset_ms - ONSET_BEFORE_MAX_MS))
+        })?;
+        Ok(Sighted { episode, detection_ms: wall_ms() - onset_ms })
+    }
+
+    /// Waits until an application has the device and frames move; returns the wall time at which that was seen, in ms.
+    pub(super) fn wait_moving(&self, side: Side) -> Result<f64> {
+        let card = &self.stage.card;
+        let before = card.status(side).map_or(0, |status| status.pointer);
+        wait_for("a moving pointer", CARD_WITHIN, || {
+            let status = card.status(side).ok();
+            Ok(status.filter(|it| it.state == "RUNNING" && it.pointer != before))
+        })?;
+        Ok(wall_ms())
+    }
+
+    /// Waits until the call is over and judges what the collector shows of it.
+    pub(super) fn judge(self, truth: &Truth, sighted: &Sighted) -> Result<Verdict> {
+        Ok(truth.judge(&self.finish()?, sighted))
     }
 
     /// Waits for the call's end.
@@ -167,8 +217,6 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Twice what is promised, so that a late episode is told as late and not as missing.
-const NO_EPISODE_AFTER: Duration = Duration::from_secs(10);
 /// How far before the fault an onset may lie and still be taken for it.
 const ONSET_BEFORE_MAX_MS: f64 = 2_000.0;
 
