@@ -143,7 +143,8 @@ impl CallFacts {
             Record::DeviceEpisode(_)
             | Record::HostInterval(_)
             | Record::PathInterval(_)
-            | Record::LossReceipt(_) => {}
+            | Record::LossReceipt(_)
+            | Record::SelfTest(_) => {}
         }
     }
 
@@ -234,6 +235,9 @@ pub fn call_of(record: &Record) -> Option<CallId> {
         Record::LegSummary(it) => Some(it.call),
         Record::DeviceEpisode(it) => it.call,
         Record::DeviceSummary(it) => Some(it.call),
-        Record::HostInterval(_) | Record::PathInterval(_) | Record::LossReceipt(_) => None,
+        Record::HostInterval(_)
+        | Record::PathInterval(_)
+        | Record::LossReceipt(_)
+        | Record::SelfTest(_) => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Audio devices: episodes of not functioning, and the ratios that they make.
+//! Audio devices: episodes of not functioning, the ratios that they make, and self-tests.
 
 use heapless::String;
 use serde::{Deserialize, Serialize};
@@ -94,4 +94,58 @@ pub struct DeviceSummary {
     pub episodes: u32,
     /// Detector version that judged.
     pub detector: u16,
+    /// Time with a volume of zero over observed call time (for a loudspeaker MS-QoE `renderZeroVolumeEventRatio`).
+    ///
+    /// In the extension block: `None` where the writer does not know it or is older than the field.
+    #[serde(skip)]
+    pub zero_volume: Option<Ratio>,
+    /// Overruns and underruns in the call, each a gap that can be heard but no fault.
+    ///
+    /// In the extension block, as `zero_volume`.
+    #[serde(skip)]
+    pub glitches: Option<u32>,
+}
+
+/// How a self-test ended: a short quiet chirp through a loudspeaker, looked for in a microphone. Appended, never
+/// reordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SelfTestOutcome {
+    /// The microphone heard the loudspeaker: both function.
+    Heard,
+    /// The microphone delivered a living signal, and the chirp was not in it.
+    NotHeard,
+    /// The microphone delivered nothing but one value, zero or another.
+    NoSignal,
+    /// The microphone could not be opened, or its stream ended early.
+    CaptureFailed,
+    /// The loudspeaker could not be opened, or its stream ended early.
+    RenderFailed,
+    /// Another process holds one of the two; nothing is said about them.
+    Busy,
+    /// A call was on, so nothing was tried.
+    InCall,
+    /// One of the two is not there.
+    NoDevice,
+}
+
+/// What a self-test found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfTest {
+    /// When it ended.
+    pub ended: Stamp,
+    /// Whether the collector asked for it ([`Control::SelfTest`](crate::control::Control::SelfTest)); else somebody at
+    /// the endpoint did.
+    pub requested: bool,
+    /// The microphone's name as the kernel gives it; empty where there was none to name.
+    pub capture: String<DEVICE_NAME_BYTES_MAX>,
+    /// The loudspeaker's name, likewise.
+    pub render: String<DEVICE_NAME_BYTES_MAX>,
+    /// How it ended.
+    pub outcome: SelfTestOutcome,
+    /// Level of what the microphone delivered while the chirp was looked for, in 0.1 dB relative to full scale: 0 is
+    /// full scale, all else is below. `None` where there was no signal to measure.
+    pub level_db_tenths: Option<i16>,
+    /// From handing the chirp to the loudspeaker to its arrival in the microphone's buffers, in microseconds; `None`
+    /// where it was not heard.
+    pub delay_us: Option<u32>,
 }

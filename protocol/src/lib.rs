@@ -15,6 +15,7 @@ pub mod call;
 pub mod control;
 pub mod device;
 pub mod error;
+mod extension;
 pub mod frame;
 pub mod hello;
 pub mod host;

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ack::Ack;
 use crate::control::Control;
+use crate::device::DeviceSummary;
 use crate::error::DecodeError;
+use crate::extension;
 use crate::hello::{Hello, HelloReply};
 use crate::record::Record;
 
@@ -55,6 +57,8 @@ pub mod kind {
     pub const PATH_INTERVAL: u8 = 0x18;
     /// [`Record::LossReceipt`](crate::record::Record::LossReceipt).
     pub const LOSS_RECEIPT: u8 = 0x19;
+    /// [`Record::SelfTest`](crate::record::Record::SelfTest).
+    pub const SELF_TEST: u8 = 0x1a;
 
     /// Whether a kind, known or not, is a record: it has an id, is stored or counted, and is acked.
     #[must_use]
@@ -83,6 +87,7 @@ impl Message {
                 Record::HostInterval(_) => kind::HOST_INTERVAL,
                 Record::PathInterval(_) => kind::PATH_INTERVAL,
                 Record::LossReceipt(_) => kind::LOSS_RECEIPT,
+                Record::SelfTest(_) => kind::SELF_TEST,
             },
         }
     }
@@ -101,10 +106,11 @@ impl Message {
                 Record::LegIntervals(body) => encode(body, buffer),
                 Record::LegSummary(body) => encode(body, buffer),
                 Record::DeviceEpisode(body) => encode(body, buffer),
-                Record::DeviceSummary(body) => encode(body, buffer),
+                Record::DeviceSummary(body) => encode_device_summary(body, buffer),
                 Record::HostInterval(body) => encode(body, buffer),
                 Record::PathInterval(body) => encode(body, buffer),
                 Record::LossReceipt(body) => encode(body, buffer),
+                Record::SelfTest(body) => encode(body, buffer),
             },
         }
     }
@@ -130,10 +136,11 @@ impl Message {
             }
             kind::LEG_SUMMARY => Record::LegSummary(decode(kind, body)?),
             kind::DEVICE_EPISODE => Record::DeviceEpisode(decode(kind, body)?),
-            kind::DEVICE_SUMMARY => Record::DeviceSummary(decode(kind, body)?),
+            kind::DEVICE_SUMMARY => Record::DeviceSummary(decode_device_summary(body)?),
             kind::HOST_INTERVAL => Record::HostInterval(decode(kind, body)?),
             kind::PATH_INTERVAL => Record::PathInterval(decode(kind, body)?),
             kind::LOSS_RECEIPT => Record::LossReceipt(decode(kind, body)?),
+            kind::SELF_TEST => Record::SelfTest(decode(kind, body)?),
             _ => return Ok(None),
         };
         Ok(Some(Self::Record(record)))
@@ -148,4 +155,22 @@ fn decode<'a, T: Deserialize<'a>>(kind: u8, body: &'a [u8]) -> Result<T, DecodeE
     postcard::take_from_bytes(body)
         .map(|(value, _extension)| value)
         .map_err(|_| DecodeError::Body { kind })
+}
+
+fn encode_device_summary(body: &DeviceSummary, buffer: &mut [u8]) -> Option<usize> {
+    let length = encode(body, buffer)?;
+    let mut block = extension::Writer::new(buffer.get_mut(length..)?);
+    block.write(body.zero_volume.as_ref())?;
+    block.write(body.glitches.as_ref())?;
+    Some(length + block.bytes())
+}
+
+fn decode_device_summary(body: &[u8]) -> Result<DeviceSummary, DecodeError> {
+    let wrong = DecodeError::Body { kind: kind::DEVICE_SUMMARY };
+    let (mut summary, block): (DeviceSummary, _) =
+        postcard::take_from_bytes(body).map_err(|_| wrong)?;
+    let mut block = extension::Reader::new(block);
+    summary.zero_volume = block.read().ok_or(wrong)?;
+    summary.glitches = block.read().ok_or(wrong)?;
+    Ok(summary)
 }

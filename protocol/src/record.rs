@@ -1,7 +1,7 @@
 //! The unit of spool, uplink and store.
 
 use crate::call::{CallClosed, CallOpened};
-use crate::device::{DeviceEpisode, DeviceSummary};
+use crate::device::{DeviceEpisode, DeviceSummary, SelfTest};
 use crate::host::HostInterval;
 use crate::interval::LegIntervals;
 use crate::loss::LossReceipt;
@@ -33,4 +33,6 @@ pub enum Record {
     PathInterval(PathInterval),
     /// Records that will never arrive.
     LossReceipt(LossReceipt),
+    /// A self-test of a microphone and a loudspeaker ended.
+    SelfTest(SelfTest),
 }

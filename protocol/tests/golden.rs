@@ -18,6 +18,7 @@ use roomtone_protocol::frame::{Frame, HEADER_BYTES, decode, encode_link, encode_
 use roomtone_protocol::id::{Epoch, RecordId, Sequence};
 use roomtone_protocol::limits::FRAME_BYTES_MAX;
 use roomtone_protocol::message::{Message, kind};
+use roomtone_protocol::record::Record;
 use sealing::seal;
 use vectors::{ID, vectors};
 
@@ -139,9 +140,17 @@ fn record_of_an_unknown_kind_keeps_its_id_and_has_no_content() {
     assert_eq!((message, consumed), (None, bytes.len()));
 }
 
+/// Whether the message's last field is absent, so that bytes behind the body would be read as it.
+fn ends_before_a_field(message: &Message) -> bool {
+    matches!(message, Message::Record(Record::DeviceSummary(summary)) if summary.glitches.is_none())
+}
+
 #[test]
-fn extension_block_behind_any_body_changes_nothing() {
+fn bytes_behind_the_last_field_change_nothing() {
     for (name, message) in vectors() {
+        if ends_before_a_field(&message) {
+            continue;
+        }
         let plain = encode(&message);
         let body = [&plain[HEADER_BYTES..], &[0x01, 0xff, 0x00]].concat();
         let bytes = with_body(&plain, message.kind(), &body);
@@ -151,6 +160,51 @@ fn extension_block_behind_any_body_changes_nothing() {
         let (frame, consumed) = decode(&bytes).unwrap();
         assert_eq!((frame.message, consumed), (Some(message), bytes.len()), "{name}");
     }
+}
+
+/// The block: `01`, a part of 60,000,000 and a whole of 600,000,000; `01` and 7, or `00` for what is absent before it.
+#[test]
+fn summary_with_a_block_is_the_one_without_and_the_block_behind_it() {
+    let body = |name| encode_vector(name)[HEADER_BYTES..].to_vec();
+    let plain = body("device_summary");
+    let zero_volume = [&[1][..], &varint(60_000_000), &varint(600_000_000)].concat();
+    assert_eq!(body("device_summary_zero_volume"), [&plain[..], &zero_volume].concat());
+    assert_eq!(
+        body("device_summary_zero_volume_and_glitches"),
+        [&plain[..], &zero_volume, &[1, 7]].concat()
+    );
+    assert_eq!(body("device_summary_glitches"), [&plain[..], &[0, 1, 7]].concat());
+}
+
+#[test]
+fn summary_whose_block_is_cut_or_impossible_is_refused() {
+    let plain = encode_vector("device_summary");
+    let wrong = Err(DecodeError::Body { kind: kind::DEVICE_SUMMARY });
+    // Ends inside the ratio; neither there nor absent; a part of 2 in a whole of 1.
+    for block in [&[1, 5][..], &[2], &[1, 2, 1]] {
+        let body = [&plain[HEADER_BYTES..], block].concat();
+        let bytes = with_body(&plain, kind::DEVICE_SUMMARY, &body);
+        if block == [1, 5] {
+            check("refused_device_summary_cut_block", &bytes);
+        }
+        assert_eq!(decode(&bytes), wrong, "{block:?}");
+    }
+}
+
+fn encode_vector(name: &str) -> Vec<u8> {
+    let (_, message) = vectors().into_iter().find(|(it, _)| *it == name).unwrap();
+    encode(&message)
+}
+
+/// Section 1: 7 bits a byte, lowest first, the top bit on all but the last.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
 }
 
 #[test]
@@ -175,14 +229,18 @@ fn every_known_kind_has_a_vector() {
     });
     let pinned: BTreeSet<u8> = vectors().iter().map(|(_, message)| message.kind()).collect();
     assert_eq!(known.collect::<BTreeSet<u8>>(), pinned);
-    // Link 0x01..=0x04 and records 0x10..=0x19.
-    assert_eq!(pinned.len(), 14);
+    // Link 0x01..=0x04 and records 0x10..=0x1a.
+    assert_eq!(pinned.len(), 15);
 }
 
 #[test]
 fn every_file_belongs_to_a_vector() {
-    let special =
-        ["unknown_record_kind", "call_closed_idle_with_extension", "refused_leg_intervals_empty"];
+    let special = [
+        "unknown_record_kind",
+        "call_closed_idle_with_extension",
+        "refused_leg_intervals_empty",
+        "refused_device_summary_cut_block",
+    ];
     let expected: BTreeSet<String> = vectors()
         .iter()
         .map(|(name, _)| *name)

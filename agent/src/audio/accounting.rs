@@ -193,6 +193,8 @@ impl Tally {
             muted: self.muted(),
             episodes: self.episodes,
             detector: DETECTOR_VERSION,
+            zero_volume: Some(self.zero_volume()),
+            glitches: Some(self.glitches),
         }
     }
 }
@@ -270,6 +272,16 @@ mod tests {
         assert_eq!(tally.muted(), Ratio::new(3, 7).unwrap());
         assert_eq!(tally.zero_volume(), Ratio::new(7, 7).unwrap());
         assert_eq!(tally.not_functioning(), Ratio::new(0, 7).unwrap());
+    }
+
+    #[test]
+    fn summary_tells_time_at_zero_volume_and_glitches() {
+        let mut tally = Tally { glitches: 3, ..Tally::default() };
+        tally.charge(Class::Good, PLAIN, 6_000_000);
+        tally.charge(Class::Bad, Setting { is_volume_zero: true, ..PLAIN }, 2_000_000);
+        let summary = tally.summary(CallId(1), "headset", DeviceSide::Render);
+        assert_eq!(summary.zero_volume, Ratio::new(2_000_000, 8_000_000));
+        assert_eq!(summary.glitches, Some(3));
     }
 
     /// 3 glitches in 120 s are 7.5 in 300 s.

@@ -444,6 +444,8 @@ mod tests {
                 muted: Ratio::new(1, 1).unwrap(),
                 episodes: u32::MAX,
                 detector: u16::MAX,
+                zero_volume: None,
+                glitches: None,
             }],
         }
     }

@@ -160,7 +160,8 @@ impl Held {
             Record::CallOpened(_)
             | Record::CallClosed(_)
             | Record::LegSummary(_)
-            | Record::DeviceSummary(_) => {}
+            | Record::DeviceSummary(_)
+            | Record::SelfTest(_) => {}
         }
     }
 

@@ -195,6 +195,8 @@ fn extremes(call: CallId, wall_us: u64) -> Vec<Record> {
             muted: Ratio::new(0, 0).unwrap(),
             episodes: u32::MAX,
             detector: u16::MAX,
+            zero_volume: None,
+            glitches: None,
         }),
         Record::HostInterval(HostInterval {
             started: at,

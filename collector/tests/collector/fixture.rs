@@ -177,6 +177,8 @@ pub fn device_summary(call: CallId) -> Record {
         muted: Ratio::new(0, 60 * SECOND_US).unwrap(),
         episodes: 1,
         detector: 1,
+        zero_volume: None,
+        glitches: None,
     })
 }
 

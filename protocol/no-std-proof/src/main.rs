@@ -9,13 +9,16 @@
 use core::arch::{asm, global_asm};
 use core::panic::PanicInfo;
 
-use roomtone_protocol::device::{DeviceCause, DeviceEpisode, DeviceSide, EpisodeState};
+use roomtone_protocol::device::{
+    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
+};
 use roomtone_protocol::frame::{decode, encode_record};
 use roomtone_protocol::id::{CallId, Epoch, LegNumber, RecordId, Sequence};
 use roomtone_protocol::interval::{IntervalPack, LegInterval, LegIntervals, StreamInterval};
 use roomtone_protocol::limits::FRAME_BYTES_MAX;
 use roomtone_protocol::media::{Direction, Media, StreamKey};
 use roomtone_protocol::message::Message;
+use roomtone_protocol::ratio::Ratio;
 use roomtone_protocol::record::Record;
 use roomtone_protocol::time::Stamp;
 
@@ -89,7 +92,8 @@ extern "C" fn prove() -> i32 {
             && frame.header.id == id
             && frame.message == Some(Message::Record(record))
     };
-    let all = intervals().is_some_and(comes_back) && episode().is_some_and(comes_back);
+    let records = [intervals(), episode(), summary(), self_test()];
+    let all = records.into_iter().all(|record| record.is_some_and(comes_back));
     i32::from(!all)
 }
 
@@ -121,6 +125,32 @@ fn episode() -> Option<Record> {
         onset: Stamp { wall_us: 1, uptime_us: 1 },
         bad_us: 1,
         state: EpisodeState::Open,
+    }))
+}
+
+fn summary() -> Option<Record> {
+    Some(Record::DeviceSummary(DeviceSummary {
+        call: CallId(1),
+        device: "headset".try_into().ok()?,
+        side: DeviceSide::Render,
+        not_functioning: Ratio::new(1, 2)?,
+        muted: Ratio::UNOBSERVED,
+        episodes: 1,
+        detector: 1,
+        zero_volume: Ratio::new(1, 2),
+        glitches: Some(3),
+    }))
+}
+
+fn self_test() -> Option<Record> {
+    Some(Record::SelfTest(SelfTest {
+        ended: Stamp { wall_us: 1, uptime_us: 1 },
+        requested: true,
+        capture: "headset".try_into().ok()?,
+        render: "headset".try_into().ok()?,
+        outcome: SelfTestOutcome::Heard,
+        level_db_tenths: Some(-312),
+        delay_us: Some(187_250),
     }))
 }
 

@@ -9,7 +9,7 @@ use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallCloseReason, CallClosed, CallOpened, CallPurpose};
 use roomtone_protocol::control::Control;
 use roomtone_protocol::device::{
-    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState,
+    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
 };
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::host::HostInterval;
@@ -262,8 +262,43 @@ prop_compose! {
         muted in ratio(),
         episodes in n32(),
         detector in any::<u16>(),
+        zero_volume in prop::option::of(ratio()),
+        glitches in prop::option::of(n32()),
     ) -> DeviceSummary {
-        DeviceSummary { call, device, side, not_functioning, muted, episodes, detector }
+        DeviceSummary {
+            call,
+            device,
+            side,
+            not_functioning,
+            muted,
+            episodes,
+            detector,
+            zero_volume,
+            glitches,
+        }
+    }
+}
+
+prop_compose! {
+    fn self_test()(
+        ended in stamp(),
+        requested in any::<bool>(),
+        capture in text(),
+        render in text(),
+        outcome in select(vec![
+            SelfTestOutcome::Heard,
+            SelfTestOutcome::NotHeard,
+            SelfTestOutcome::NoSignal,
+            SelfTestOutcome::CaptureFailed,
+            SelfTestOutcome::RenderFailed,
+            SelfTestOutcome::Busy,
+            SelfTestOutcome::InCall,
+            SelfTestOutcome::NoDevice,
+        ]),
+        level_db_tenths in any::<Option<i16>>(),
+        delay_us in prop::option::of(n32()),
+    ) -> SelfTest {
+        SelfTest { ended, requested, capture, render, outcome, level_db_tenths, delay_us }
     }
 }
 
@@ -350,6 +385,7 @@ fn record() -> impl Strategy<Value = Record> {
         host_interval().prop_map(Record::HostInterval).boxed(),
         path_interval().prop_map(Record::PathInterval).boxed(),
         loss_receipt().prop_map(Record::LossReceipt).boxed(),
+        self_test().prop_map(Record::SelfTest).boxed(),
     ]
 }
 

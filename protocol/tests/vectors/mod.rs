@@ -4,12 +4,12 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use heapless::Vec;
+use heapless::{String, Vec};
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallCloseReason, CallClosed, CallOpened, CallPurpose};
 use roomtone_protocol::control::Control;
 use roomtone_protocol::device::{
-    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState,
+    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
 };
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::host::HostInterval;
@@ -55,6 +55,7 @@ pub(crate) fn vectors() -> std::vec::Vec<(&'static str, Message)> {
     all.extend(intervals());
     all.extend(summaries());
     all.extend(devices());
+    all.extend(self_tests());
     all.extend(surroundings());
     all
 }
@@ -331,7 +332,7 @@ fn devices() -> std::vec::Vec<(&'static str, Message)> {
     };
     let (capture, render) = (DeviceSide::Capture, DeviceSide::Render);
     let open = |cause| episode(Some(CALL), capture, cause, EpisodeState::Open);
-    let summary = |not_functioning| {
+    let summary = |not_functioning, zero_volume, glitches| {
         record(Record::DeviceSummary(DeviceSummary {
             call: CALL,
             device: "Jabra SPEAK 510 USB".try_into().unwrap(),
@@ -340,8 +341,12 @@ fn devices() -> std::vec::Vec<(&'static str, Message)> {
             muted: Ratio::new(30_000_000, 600_000_000).unwrap(),
             episodes: 1,
             detector: 1,
+            zero_volume,
+            glitches,
         }))
     };
+    let bad = Ratio::new(4_250_000, 600_000_000).unwrap();
+    let zero_volume = Ratio::new(60_000_000, 600_000_000);
     vec![
         ("device_episode_removed", open(DeviceCause::Removed)),
         ("device_episode_never_started", open(DeviceCause::NeverStarted)),
@@ -363,8 +368,44 @@ fn devices() -> std::vec::Vec<(&'static str, Message)> {
             "device_episode_self_test_failed_without_call",
             episode(None, capture, DeviceCause::SelfTestFailed, EpisodeState::Open),
         ),
-        ("device_summary", summary(Ratio::new(4_250_000, 600_000_000).unwrap())),
-        ("device_summary_unobserved", summary(Ratio::UNOBSERVED)),
+        ("device_summary", summary(bad, None, None)),
+        ("device_summary_unobserved", summary(Ratio::UNOBSERVED, None, None)),
+        ("device_summary_zero_volume_and_glitches", summary(bad, zero_volume, Some(7))),
+        ("device_summary_zero_volume", summary(bad, zero_volume, None)),
+        ("device_summary_glitches", summary(bad, None, Some(7))),
+    ]
+}
+
+fn self_tests() -> std::vec::Vec<(&'static str, Message)> {
+    let test = |outcome, level_db_tenths, delay_us| {
+        record(Record::SelfTest(SelfTest {
+            ended: STAMP,
+            requested: true,
+            capture: "Jabra SPEAK 510 USB".try_into().unwrap(),
+            render: "HDA Intel PCH".try_into().unwrap(),
+            outcome,
+            level_db_tenths,
+            delay_us,
+        }))
+    };
+    let nameless = SelfTest {
+        ended: STAMP,
+        requested: false,
+        capture: String::new(),
+        render: String::new(),
+        outcome: SelfTestOutcome::NoDevice,
+        level_db_tenths: None,
+        delay_us: None,
+    };
+    vec![
+        ("self_test_heard", test(SelfTestOutcome::Heard, Some(-312), Some(187_250))),
+        ("self_test_not_heard", test(SelfTestOutcome::NotHeard, Some(-604), None)),
+        ("self_test_no_signal", test(SelfTestOutcome::NoSignal, None, None)),
+        ("self_test_capture_failed", test(SelfTestOutcome::CaptureFailed, None, None)),
+        ("self_test_render_failed", test(SelfTestOutcome::RenderFailed, None, None)),
+        ("self_test_busy", test(SelfTestOutcome::Busy, None, None)),
+        ("self_test_in_call", test(SelfTestOutcome::InCall, None, None)),
+        ("self_test_no_device_at_the_endpoint", record(Record::SelfTest(nameless))),
     ]
 }
 

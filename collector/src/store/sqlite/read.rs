@@ -443,6 +443,8 @@ fn read_call(
                 muted: read_ratio(row, 6)?,
                 episodes: row.get(8)?,
                 detector: row.get(9)?,
+                zero_volume: None,
+                glitches: None,
             },
         })
     })? {

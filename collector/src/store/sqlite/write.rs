@@ -170,6 +170,7 @@ impl Group<'_> {
             Record::HostInterval(it) => self.store_host(key, id, it),
             Record::PathInterval(it) => self.store_path(key, id, it),
             Record::LossReceipt(it) => self.store_receipt(key, id, it),
+            Record::SelfTest(_) => Ok(()),
         }
     }
 
