@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use roomtone_protocol::ack::Ack;
-use roomtone_protocol::device::DeviceEpisode;
+use roomtone_protocol::device::{DeviceEpisode, SelfTest};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, RecordId};
 use roomtone_protocol::path::PathInterval;
@@ -100,6 +100,18 @@ pub trait StoreReader {
         &self,
         endpoint: EndpointId,
     ) -> Result<BTreeMap<RecordId, PathInterval>, StoreError>;
+
+    /// The latest self-tests that were received at or after `since_us` (collector's clock), of one endpoint or of all,
+    /// newest receipt first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn self_tests(
+        &self,
+        endpoint: Option<EndpointId>,
+        since_us: u64,
+        limit: usize,
+    ) -> Result<Vec<SelfTestFacts>, StoreError>;
 
     /// The records of an endpoint that this version could not read, by record id.
     ///
@@ -187,6 +199,27 @@ pub enum OpaqueReason {
     UnknownKind,
     /// The body does not decode as its kind: the agent is wrong.
     Refused,
+}
+
+/// A self-test as it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelfTestFacts {
+    /// Whose.
+    pub endpoint: EndpointId,
+    /// The record that told it.
+    pub by: RecordId,
+    /// When it was received, microseconds since 1970, collector's clock.
+    pub received_us: u64,
+    /// What it found.
+    pub test: SelfTest,
+}
+
+/// Puts self-tests in the order of [`StoreReader::self_tests`] and leaves the first `limit`.
+fn latest_self_tests(mut tests: Vec<SelfTestFacts>, limit: usize) -> Vec<SelfTestFacts> {
+    use std::cmp::Reverse;
+    tests.sort_by_key(|it| (Reverse(it.received_us), Reverse(it.by), it.endpoint));
+    tests.truncate(limit);
+    tests
 }
 
 /// What is known of one endpoint. Counts are since its first record within the retention time.

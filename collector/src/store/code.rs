@@ -3,7 +3,7 @@
 //! Each mapping is exhaustive, so a variant appended to the wire must be given a number here before this compiles.
 
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
-use roomtone_protocol::device::{DeviceCause, DeviceSide, EpisodeState};
+use roomtone_protocol::device::{DeviceCause, DeviceSide, EpisodeState, SelfTestOutcome};
 use roomtone_protocol::loss::LossCause;
 use roomtone_protocol::media::{ClockRateSource, Direction, Media, StreamKey, Transport};
 use roomtone_protocol::path::PathTarget;
@@ -40,6 +40,10 @@ codes! {
         StreamError = 6, Suspended = 7, WrongRoute = 8, ServerLost = 9, SelfTestFailed = 10,
     }
     EpisodeState { Open = 0, Recovered = 1, Unrecovered = 2 }
+    SelfTestOutcome {
+        Heard = 0, NotHeard = 1, NoSignal = 2, CaptureFailed = 3, RenderFailed = 4, Busy = 5, InCall = 6,
+        NoDevice = 7,
+    }
     LossCause { Shed = 0, Corrupt = 1, Torn = 2, WriteFailed = 3 }
     ClockRateSource { Static = 0, Slope = 1, Unknown = 2 }
     Direction { Ingress = 0, Egress = 1 }

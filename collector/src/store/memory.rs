@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use roomtone_protocol::ack::Ack;
-use roomtone_protocol::device::DeviceEpisode;
+use roomtone_protocol::device::{DeviceEpisode, SelfTest};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, RecordId};
 use roomtone_protocol::path::PathInterval;
@@ -15,7 +15,7 @@ use super::ledger::{Admission, EpochLedger};
 use super::rollup::{self, HourTotals};
 use super::{
     Attach, Content, EPOCHS_PER_ENDPOINT_MAX, EndpointFacts, Incoming, OpaqueReason, OpaqueRecord,
-    Operation, RecordCounts, Store, StoreError, StoreReader,
+    Operation, RecordCounts, SelfTestFacts, Store, StoreError, StoreReader, latest_self_tests,
 };
 use crate::call::{CallFacts, Told, call_of, tell};
 
@@ -39,6 +39,8 @@ struct Held {
     host: BTreeMap<RecordId, HostInterval>,
     path: BTreeMap<RecordId, PathInterval>,
     opaque: BTreeMap<RecordId, OpaqueRecord>,
+    /// With the time of receipt.
+    self_tests: BTreeMap<RecordId, (u64, SelfTest)>,
 }
 
 impl MemoryStore {
@@ -157,11 +159,13 @@ impl Held {
                 tell(&mut slot, Told { by: id, value: episode.clone() });
                 self.episodes.extend(slot.map(|told| (episode.episode, told)));
             }
+            Record::SelfTest(test) => {
+                self.self_tests.insert(id, (received_us, test.clone()));
+            }
             Record::CallOpened(_)
             | Record::CallClosed(_)
             | Record::LegSummary(_)
-            | Record::DeviceSummary(_)
-            | Record::SelfTest(_) => {}
+            | Record::DeviceSummary(_) => {}
         }
     }
 
@@ -253,6 +257,28 @@ impl StoreReader for MemoryStore {
         endpoint: EndpointId,
     ) -> Result<BTreeMap<RecordId, PathInterval>, StoreError> {
         Ok(self.endpoints.get(&endpoint).map(|held| held.path.clone()).unwrap_or_default())
+    }
+
+    fn self_tests(
+        &self,
+        endpoint: Option<EndpointId>,
+        since_us: u64,
+        limit: usize,
+    ) -> Result<Vec<SelfTestFacts>, StoreError> {
+        let found = self
+            .endpoints
+            .iter()
+            .filter(|(id, _)| endpoint.is_none_or(|wanted| wanted == **id))
+            .flat_map(|(id, held)| held.self_tests.iter().map(move |told| (*id, told)))
+            .filter(|(_, (_, (received_us, _)))| *received_us >= since_us)
+            .map(|(endpoint, (&by, (received_us, test)))| SelfTestFacts {
+                endpoint,
+                by,
+                received_us: *received_us,
+                test: test.clone(),
+            })
+            .collect();
+        Ok(latest_self_tests(found, limit))
     }
 
     fn opaque_records(

@@ -194,7 +194,7 @@ fn set_aside_unfit(directory: &Path) -> Result<(), StoreError> {
     let days = day::list(directory).map_err(|source| open_error(directory, source))?;
     for (_, path) in days {
         let reason = match open_writable(&path).and_then(|it| schema::fitness(&it)) {
-            Ok(Fitness::Fit | Fitness::Empty) => continue,
+            Ok(Fitness::Fit(_) | Fitness::Empty) => continue,
             Ok(Fitness::Newer(version)) => {
                 format!("it has schema {version}, this collector knows {}", schema::SCHEMA_VERSION)
             }
@@ -260,15 +260,29 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     fs::metadata(path).map(|it| (it.dev(), it.ino()))
 }
 
-/// Opens a day file for writing, making its tables where there are none, and reads its generation.
+/// Opens a day file for writing, making its tables where there are none or bringing those of an earlier schema up to
+/// date, and reads its generation.
 fn open_day(path: &Path) -> rusqlite::Result<(Connection, i64)> {
     let mut connection = open_writable(path)?;
     connection.execute_batch(schema::WRITER_PRAGMAS)?;
-    if schema::fitness(&connection)? == Fitness::Empty {
+    let upgrades = match schema::fitness(&connection)? {
+        Fitness::Empty => None,
+        Fitness::Fit(version) => schema::UPGRADES.get(version as usize - 1..),
+        // `set_aside_unfit` was here before; whoever put such a file here since is heard at the first statement.
+        Fitness::Newer(_) | Fitness::Foreign => Some(&[][..]),
+    };
+    if upgrades.is_none_or(|upgrades| !upgrades.is_empty()) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(schema::CREATE)?;
-        transaction.execute("INSERT INTO file (generation) VALUES (0)", [])?;
-        transaction.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
+        match upgrades {
+            None => {
+                transaction.execute_batch(schema::CREATE)?;
+                transaction.execute("INSERT INTO file (generation) VALUES (0)", [])?;
+                transaction.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
+            }
+            Some(upgrades) => {
+                upgrades.iter().try_for_each(|upgrade| transaction.execute_batch(upgrade))?;
+            }
+        }
         transaction.pragma_update(None, "user_version", schema::SCHEMA_VERSION)?;
         transaction.commit()?;
     }

@@ -8,8 +8,10 @@ use roomtone_collector::store::{
 };
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::CallPurpose;
-use roomtone_protocol::device::EpisodeState;
+use roomtone_protocol::device::{DeviceSummary, EpisodeState, SelfTestOutcome};
 use roomtone_protocol::id::{EndpointId, Epoch, Sequence};
+use roomtone_protocol::ratio::Ratio;
+use roomtone_protocol::record::Record;
 
 use crate::fixture::*;
 
@@ -84,6 +86,7 @@ fn dump(bench: &impl Bench) -> String {
                 reader.opaque_records(id).unwrap(),
             );
         }
+        text += &format!("{:#?}\n", reader.self_tests(None, 0, 100).unwrap());
         text + &format!("{:#?}", reader.recent_calls(0, 100).unwrap())
     })
 }
@@ -128,6 +131,18 @@ macro_rules! suite {
             #[test]
             fn extreme_numbers_come_back_as_they_went_in() {
                 super::extreme_numbers_come_back_as_they_went_in($make);
+            }
+            #[test]
+            fn self_tests_come_newest_first_of_one_endpoint_or_of_all() {
+                super::self_tests_come_newest_first_of_one_endpoint_or_of_all($make);
+            }
+            #[test]
+            fn what_a_summary_does_not_tell_stays_unknown() {
+                super::what_a_summary_does_not_tell_stays_unknown($make);
+            }
+            #[test]
+            fn late_records_of_a_closed_call_belong_to_it() {
+                super::late_records_of_a_closed_call_belong_to_it($make);
             }
             #[test]
             fn hello_alone_makes_no_epoch_and_epochs_are_bounded() {
@@ -273,6 +288,87 @@ fn extreme_numbers_come_back_as_they_went_in(mut bench: impl Bench) {
     bench.commit(&[record(OSLO, 0, Record::LegSummary(extreme.clone()))], NOW_US);
     let calls = bench.read(|reader| reader.call(call).unwrap());
     assert_eq!(calls[0].legs[&0].summary.as_ref().unwrap().value, extreme);
+}
+
+fn self_tests_come_newest_first_of_one_endpoint_or_of_all(mut bench: impl Bench) {
+    let at = |minutes: u64| NOW_US + minutes * 60 * SECOND_US;
+    let heard = || self_test(SelfTestOutcome::Heard);
+    let busy = || self_test(SelfTestOutcome::Busy);
+    // The second and third arrive in the next day's file, the third sent twice.
+    bench.commit(&[record(OSLO, 0, busy())], at(0));
+    bench.commit(&[record(TROMSO, 0, heard())], at(2));
+    bench.commit(&[record(OSLO, 1, heard())], at(3));
+    bench.commit(&[record(OSLO, 1, heard())], at(4));
+    let list = |endpoint, since_us, limit| {
+        let found = bench.read(|reader| reader.self_tests(endpoint, since_us, limit).unwrap());
+        found.iter().map(|it| (it.endpoint, it.by.sequence.0, it.received_us)).collect::<Vec<_>>()
+    };
+    let (first, second, third) = ((OSLO, 0, at(0)), (TROMSO, 0, at(2)), (OSLO, 1, at(3)));
+    assert_eq!(list(None, 0, 10), [third, second, first]);
+    assert_eq!(list(None, 0, 2), [third, second]);
+    assert_eq!(list(None, at(2), 10), [third, second]);
+    assert_eq!(list(Some(OSLO), 0, 10), [third, first]);
+    let found = bench.read(|reader| reader.self_tests(Some(TROMSO), 0, 1).unwrap());
+    assert_eq!(Record::SelfTest(found[0].test.clone()), heard());
+}
+
+fn what_a_summary_does_not_tell_stays_unknown(mut bench: impl Bench) {
+    let Record::DeviceSummary(told) = device_summary(CALL) else { panic!("a summary") };
+    let silent = DeviceSummary {
+        device: "older agent".try_into().unwrap(),
+        zero_volume: None,
+        glitches: None,
+        ..told.clone()
+    };
+    let unobserved = DeviceSummary {
+        device: "unobserved".try_into().unwrap(),
+        zero_volume: Some(Ratio::UNOBSERVED),
+        glitches: Some(0),
+        ..told.clone()
+    };
+    let all = [silent, told, unobserved];
+    let operations: Vec<_> = (0..)
+        .zip(&all)
+        .map(|(sequence, it)| record(OSLO, sequence, Record::DeviceSummary(it.clone())))
+        .collect();
+    bench.commit(&operations, NOW_US);
+    let calls = bench.read(|reader| reader.call(CALL).unwrap());
+    let mut found: Vec<_> = calls[0].devices.values().map(|told| told.value.clone()).collect();
+    found.sort_by_key(|it| it.glitches);
+    assert_eq!(found[0].zero_volume, None);
+    let expected = [&all[0], &all[2], &all[1]];
+    assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+}
+
+/// An agent that was killed closes the call when it starts again; what its devices did may follow that.
+fn late_records_of_a_closed_call_belong_to_it(mut bench: impl Bench) {
+    use roomtone_protocol::call::{CallCloseReason, CallClosed};
+    let closed = CallClosed {
+        call: CALL,
+        closed: stamp(30),
+        reason: CallCloseReason::AgentStopped,
+        legs: 1,
+    };
+    bench.commit(
+        &[
+            record(OSLO, 0, call_opened(CALL, CallPurpose::Meeting)),
+            record(OSLO, 1, Record::CallClosed(closed)),
+        ],
+        NOW_US,
+    );
+    // Late, and on the next day.
+    bench.commit(
+        &[
+            record(OSLO, 2, episode(Some(CALL), EpisodeState::Unrecovered, 3 * SECOND_US)),
+            record(OSLO, 3, device_summary(CALL)),
+        ],
+        NOW_US + DAY_US,
+    );
+    let calls = bench.read(|reader| reader.call(CALL).unwrap());
+    let [call] = &calls[..] else { panic!("one call, found {}", calls.len()) };
+    assert_eq!(call.closed.map(|told| told.value.1), Some(CallCloseReason::AgentStopped));
+    assert_eq!(call.episodes[&0xe1].value.bad_us, 3 * SECOND_US);
+    assert_eq!(call.devices.len(), 1);
 }
 
 fn hello_alone_makes_no_epoch_and_epochs_are_bounded(mut bench: impl Bench) {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use roomtone_collector::store::sqlite::{SqliteReader, SqliteStore};
 use roomtone_collector::store::{Store, StoreError, StoreReader};
+use roomtone_protocol::device::SelfTestOutcome;
 use roomtone_protocol::id::Sequence;
 
 use crate::fixture::*;
@@ -109,6 +110,76 @@ fn file_of_a_later_collector_is_not_written_to() {
     drop(SqliteStore::open(directory.path(), 30, NOW_US).unwrap());
     let aside = fs::read(directory.path().join("day-2026-11-22.db.quarantine")).unwrap();
     assert_eq!(aside[60..64], 99u32.to_be_bytes());
+}
+
+/// A day file of schema 1 with one endpoint and, in one call, the totals of one device.
+fn file_of_schema_1(directory: &Path) {
+    let connection = rusqlite::Connection::open(directory.join("day-2026-11-22.db")).unwrap();
+    connection.execute_batch(include_str!("schema/1.sql")).unwrap();
+    let oslo = OSLO.0.map(|byte| format!("{byte:02x}")).concat();
+    connection
+        .execute_batch(&format!(
+            "UPDATE file SET generation = 1;
+             INSERT INTO endpoint VALUES (1, x'{oslo}', 'Oslo 4', '0.1.0', 0, '192.0.2.1:1', {NOW_US}, {NOW_US},
+                                          0, 2, 0, 0, 0);
+             INSERT INTO watermark VALUES (1, {epoch}, 2, 0, 0, {NOW_US});
+             INSERT INTO call VALUES (1, {call}, {NOW_US}, {NOW_US});
+             INSERT INTO device_summary VALUES (1, {call}, 0, 'USB Room Mic', {epoch}, 1, 1, 2, 3, 4, 5, 6);",
+            epoch = EPOCH.0,
+            call = CALL.0 as i64,
+        ))
+        .unwrap();
+}
+
+#[test]
+fn file_of_an_earlier_schema_is_read_as_it_is_and_written_to_after_an_upgrade() {
+    let directory = tempfile::tempdir().unwrap();
+    file_of_schema_1(directory.path());
+    let reader = SqliteReader::open(directory.path()).unwrap();
+    let devices = |reader: &SqliteReader| {
+        let calls = reader.call(CALL).unwrap();
+        calls[0].devices.values().map(|told| told.value.clone()).collect::<Vec<_>>()
+    };
+    let before = devices(&reader);
+    assert_eq!((before[0].episodes, before[0].zero_volume, before[0].glitches), (5, None, None));
+    assert_eq!(reader.self_tests(None, 0, 10).unwrap(), []);
+
+    let mut store = SqliteStore::open(directory.path(), 30, NOW_US).unwrap();
+    assert_eq!(next(&mut store, NOW_US), Sequence(2));
+    assert_eq!(devices(&reader), before);
+    let operations =
+        [record(OSLO, 2, device_summary(CALL)), record(OSLO, 3, self_test(SelfTestOutcome::Heard))];
+    store.commit(&operations, NOW_US).unwrap();
+    // One of the same device, told later: it replaces the other.
+    assert_eq!(devices(&reader)[0].glitches, Some(4));
+    assert_eq!(reader.self_tests(None, 0, 10).unwrap().len(), 1);
+    // The next day goes on from it.
+    store.commit(&[record(OSLO, 4, host_interval())], NOW_US + DAY_US).unwrap();
+    assert_eq!(next(&mut store, NOW_US + DAY_US), Sequence(5));
+}
+
+/// A file that was upgraded and one that was made anew must take the same statements.
+#[test]
+fn upgraded_file_has_the_columns_of_a_new_one() {
+    let columns = |directory: &Path| {
+        drop(SqliteStore::open(directory, 30, NOW_US).unwrap());
+        let connection = rusqlite::Connection::open(directory.join("day-2026-11-22.db")).unwrap();
+        let mut statement = connection
+            .prepare(
+                "SELECT t.type, t.name, c.cid, c.name, c.type, c.\"notnull\", c.pk FROM sqlite_schema AS t \
+                 LEFT JOIN pragma_table_info(t.name) AS c ORDER BY t.name, c.cid",
+            )
+            .unwrap();
+        let rows = statement.query_map([], |row| {
+            (0..7).map(|column| row.get::<_, rusqlite::types::Value>(column)).collect()
+        });
+        rows.unwrap().collect::<rusqlite::Result<Vec<Vec<_>>>>().unwrap()
+    };
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    file_of_schema_1(old.path());
+    let columns = [columns(old.path()), columns(new.path())];
+    assert!(columns[1].len() > 100, "{} columns: the question is wrong", columns[1].len());
+    assert_eq!(columns[0], columns[1]);
 }
 
 #[test]

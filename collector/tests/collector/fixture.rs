@@ -3,7 +3,7 @@
 use roomtone_collector::store::{Attach, Content, Incoming, LinkTransport, Operation};
 use roomtone_protocol::call::{CallCloseReason, CallClosed, CallOpened, CallPurpose};
 use roomtone_protocol::device::{
-    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState,
+    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
 };
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
@@ -177,8 +177,21 @@ pub fn device_summary(call: CallId) -> Record {
         muted: Ratio::new(0, 60 * SECOND_US).unwrap(),
         episodes: 1,
         detector: 1,
-        zero_volume: None,
-        glitches: None,
+        zero_volume: Ratio::new(6 * SECOND_US, 60 * SECOND_US),
+        glitches: Some(4),
+    })
+}
+
+pub fn self_test(outcome: SelfTestOutcome) -> Record {
+    let is_heard = outcome == SelfTestOutcome::Heard;
+    Record::SelfTest(SelfTest {
+        ended: stamp(40),
+        requested: true,
+        capture: "USB Room Mic".try_into().unwrap(),
+        render: "USB Room Speaker".try_into().unwrap(),
+        outcome,
+        level_db_tenths: is_heard.then_some(-312),
+        delay_us: is_heard.then_some(187_250),
     })
 }
 
@@ -227,6 +240,7 @@ pub fn whole_call(call: CallId) -> Vec<Record> {
         episode(Some(call), EpisodeState::Open, SECOND_US),
         host_interval(),
         path_interval(),
+        self_test(SelfTestOutcome::NotHeard),
         episode(Some(call), EpisodeState::Recovered, 3 * SECOND_US),
         summary(call, 61),
         summary(call, 60),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use heapless::{String as Bounded, Vec as Row};
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
-use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
+use roomtone_protocol::device::{DeviceEpisode, DeviceSummary, SelfTest};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
 use roomtone_protocol::interval::{IntervalPack, LegIntervals};
@@ -27,7 +27,8 @@ use crate::call::{CallFacts, Told, tell};
 use crate::store::code::{Code, unpack_streams};
 use crate::store::rollup::HourTotals;
 use crate::store::{
-    EndpointFacts, LinkTransport, OpaqueReason, OpaqueRecord, RecordCounts, StoreError, StoreReader,
+    EndpointFacts, LinkTransport, OpaqueReason, OpaqueRecord, RecordCounts, SelfTestFacts,
+    StoreError, StoreReader, latest_self_tests,
 };
 
 /// The most legs of one call that are read: a Teams call has at most a few; a re-ICE storm has dozens.
@@ -69,17 +70,26 @@ impl SqliteReader {
         since: Day,
         mut question: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, StoreError> {
+        self.ask_each(since, |connection, _schema| question(connection))
+    }
+
+    /// As [`ask`](Self::ask), for a question that depends on the file's schema version.
+    fn ask_each<T>(
+        &self,
+        since: Day,
+        mut question: impl FnMut(&Connection, i32) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
         let days =
             day::list(&self.directory).map_err(|source| open_error(&self.directory, source))?;
         let mut answers = Vec::new();
         for (_, path) in days.into_iter().filter(|(day, _)| *day >= since) {
             let answer = open_readable(&path).and_then(|connection| {
-                if schema::fitness(&connection)? != Fitness::Fit {
+                let Fitness::Fit(version) = schema::fitness(&connection)? else {
                     return Ok(None);
-                }
+                };
                 // One transaction, so that the statements of a question see one moment.
                 connection.execute_batch("BEGIN")?;
-                question(&connection).map(Some)
+                question(&connection, version).map(Some)
             });
             match answer {
                 Ok(Some(answer)) => answers.push(answer),
@@ -98,7 +108,9 @@ impl SqliteReader {
     }
 
     fn facts(&self, endpoint: EndpointId, call: CallId) -> Result<Option<CallFacts>, StoreError> {
-        let found = self.ask(Day(0), |connection| read_call(connection, endpoint, call))?;
+        let found = self.ask_each(Day(0), |connection, version| {
+            read_call(connection, version, endpoint, call)
+        })?;
         Ok(found.into_iter().flatten().reduce(|mut facts, later| {
             facts.merge(later);
             facts
@@ -305,6 +317,33 @@ impl StoreReader for SqliteReader {
         )
     }
 
+    fn self_tests(
+        &self,
+        endpoint: Option<EndpointId>,
+        since_us: u64,
+        limit: usize,
+    ) -> Result<Vec<SelfTestFacts>, StoreError> {
+        let days = self.ask_each(Day::of(since_us), |connection, version| {
+            if version < schema::SELF_TESTS_SINCE {
+                return Ok(Vec::new());
+            }
+            connection
+                .prepare_cached(
+                    "SELECT t.epoch, t.sequence, e.id, t.received_us, t.ended_wall_us, t.ended_uptime_us, t.requested, \
+                     t.capture, t.render, t.outcome, t.level_db_tenths, t.delay_us \
+                     FROM self_test AS t JOIN endpoint AS e ON e.key = t.endpoint \
+                     WHERE t.received_us >= ?1 AND (?2 IS NULL OR e.id = ?2) \
+                     ORDER BY t.received_us DESC, t.epoch DESC, t.sequence DESC LIMIT ?3",
+                )?
+                .query_map(
+                    params![since_us as i64, endpoint.map(|it| it.0), limit as i64],
+                    read_self_test,
+                )?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        Ok(latest_self_tests(days.into_iter().flatten().collect(), limit))
+    }
+
     fn opaque_records(
         &self,
         endpoint: EndpointId,
@@ -377,6 +416,7 @@ fn read_endpoints(
 /// What one file knows of a call.
 fn read_call(
     connection: &Connection,
+    version: i32,
     endpoint: EndpointId,
     call: CallId,
 ) -> rusqlite::Result<Option<CallFacts>> {
@@ -428,10 +468,15 @@ fn read_call(
     for told in episodes.query_map(params![key, call.0 as i64, EPISODES_MAX], read_episode)? {
         facts.handle_episode(told?);
     }
-    let mut devices = connection.prepare_cached(
+    let added = if version < schema::SELF_TESTS_SINCE {
+        "NULL, NULL, NULL"
+    } else {
+        "zero_volume_part_us, zero_volume_whole_us, glitches"
+    };
+    let mut devices = connection.prepare_cached(&format!(
         "SELECT epoch, sequence, side, device, not_functioning_part_us, not_functioning_whole_us, muted_part_us, \
-         muted_whole_us, episodes, detector FROM device_summary WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
-    )?;
+         muted_whole_us, episodes, detector, {added} FROM device_summary WHERE endpoint = ?1 AND call = ?2 LIMIT ?3"
+    ))?;
     for told in devices.query_map(params![key, call.0 as i64, EPISODES_MAX], |row| {
         Ok(Told {
             by: read_id(row, 0)?,
@@ -443,8 +488,8 @@ fn read_call(
                 muted: read_ratio(row, 6)?,
                 episodes: row.get(8)?,
                 detector: row.get(9)?,
-                zero_volume: None,
-                glitches: None,
+                zero_volume: read_optional_ratio(row, 10)?,
+                glitches: row.get(12)?,
             },
         })
     })? {
@@ -616,6 +661,23 @@ fn read_episode(row: &rusqlite::Row<'_>) -> rusqlite::Result<Told<DeviceEpisode>
     })
 }
 
+fn read_self_test(row: &rusqlite::Row<'_>) -> rusqlite::Result<SelfTestFacts> {
+    Ok(SelfTestFacts {
+        endpoint: EndpointId(row.get(2)?),
+        by: read_id(row, 0)?,
+        received_us: row.get::<_, i64>(3)? as u64,
+        test: SelfTest {
+            ended: read_stamp(row, 4)?,
+            requested: row.get(6)?,
+            capture: read_text(row, 7)?,
+            render: read_text(row, 8)?,
+            outcome: read_code(row, 9)?,
+            level_db_tenths: row.get(10)?,
+            delay_us: row.get(11)?,
+        },
+    })
+}
+
 fn read_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<RecordId> {
     Ok(RecordId { epoch: Epoch(row.get(column)?), sequence: Sequence(row.get(column + 1)?) })
 }
@@ -630,6 +692,13 @@ fn read_stamp(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Stamp>
 fn read_ratio(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Ratio> {
     let (part, whole): (i64, i64) = (row.get(column)?, row.get(column + 1)?);
     Ratio::new(part as u64, whole as u64).ok_or_else(|| unreadable(row, column))
+}
+
+fn read_optional_ratio(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Ratio>> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => read_ratio(row, column).map(Some),
+    }
 }
 
 fn read_code<T: Code>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {

@@ -4,11 +4,17 @@
 //! 16 random bytes of an id stand there once. `endpoint`, `watermark` and `gap` are state: a new day begins with a copy
 //! of them, and the file with the highest `file.generation` holds the truth. All other tables hold what was received
 //! on that day. Unsigned 64-bit values are stored as the signed integer of the same bits. There is no float.
+//!
+//! A file of an earlier schema is read as it is, what it lacks is absent; before one is written to, [`UPGRADES`] bring
+//! it up to date, in one transaction.
 
 use rusqlite::{Connection, OptionalExtension};
 
 /// The layout below. A file with a higher number is a later collector's.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
+
+/// The first schema that knows self-tests, and zero volume and glitches of a device.
+pub(super) const SELF_TESTS_SINCE: i32 = 2;
 
 /// `PRAGMA application_id`: "RTMD", so that `file` tells a day file from any other database.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"RTMD");
@@ -18,8 +24,8 @@ pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"RTMD");
 pub(super) enum Fitness {
     /// It has no tables yet.
     Empty,
-    /// It is ours.
-    Fit,
+    /// It is ours, with this schema version, which is at most [`SCHEMA_VERSION`].
+    Fit(i32),
     /// It is a later collector's, with this schema version.
     Newer(i32),
     /// It is a database of something else.
@@ -36,7 +42,7 @@ pub(super) fn fitness(connection: &Connection) -> rusqlite::Result<Fitness> {
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(match (tables, application, version) {
         (0, ..) => Fitness::Empty,
-        (_, APPLICATION_ID, SCHEMA_VERSION) => Fitness::Fit,
+        (_, APPLICATION_ID, known @ 1..=SCHEMA_VERSION) => Fitness::Fit(known),
         (_, APPLICATION_ID, newer) if newer > SCHEMA_VERSION => Fitness::Newer(newer),
         _ => Fitness::Foreign,
     })
@@ -164,8 +170,18 @@ CREATE TABLE device_summary (
   not_functioning_part_us INTEGER NOT NULL, not_functioning_whole_us INTEGER NOT NULL,
   muted_part_us INTEGER NOT NULL, muted_whole_us INTEGER NOT NULL,
   episodes INTEGER NOT NULL, detector INTEGER NOT NULL,
+  zero_volume_part_us INTEGER, zero_volume_whole_us INTEGER, glitches INTEGER,
   PRIMARY KEY (endpoint, call, side, device)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE self_test (
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, received_us INTEGER NOT NULL,
+  ended_wall_us INTEGER NOT NULL, ended_uptime_us INTEGER NOT NULL, requested INTEGER NOT NULL,
+  capture TEXT NOT NULL, render TEXT NOT NULL, outcome INTEGER NOT NULL,
+  level_db_tenths INTEGER, delay_us INTEGER,
+  PRIMARY KEY (endpoint, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX self_test_by_receipt ON self_test (received_us);
 
 CREATE TABLE host_interval (
   endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
@@ -198,6 +214,23 @@ CREATE TABLE endpoint_hour (
   PRIMARY KEY (endpoint, hour)
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// What brings a file of schema n to n + 1, the first from 1 to 2, in the caller's transaction.
+///
+/// What a file becomes is what [`CREATE`] makes, columns in the same order: rows are inserted by position.
+pub(super) const UPGRADES: [&str; SCHEMA_VERSION as usize - 1] = ["
+ALTER TABLE device_summary ADD COLUMN zero_volume_part_us INTEGER;
+ALTER TABLE device_summary ADD COLUMN zero_volume_whole_us INTEGER;
+ALTER TABLE device_summary ADD COLUMN glitches INTEGER;
+CREATE TABLE self_test (
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, received_us INTEGER NOT NULL,
+  ended_wall_us INTEGER NOT NULL, ended_uptime_us INTEGER NOT NULL, requested INTEGER NOT NULL,
+  capture TEXT NOT NULL, render TEXT NOT NULL, outcome INTEGER NOT NULL,
+  level_db_tenths INTEGER, delay_us INTEGER,
+  PRIMARY KEY (endpoint, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX self_test_by_receipt ON self_test (received_us);
+"];
 
 /// Begins a day with the state of the file attached as `before`; binds the horizon and the new generation.
 ///

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallClosed, CallOpened};
-use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
+use roomtone_protocol::device::{DeviceEpisode, DeviceSummary, SelfTest};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, RecordId};
 use roomtone_protocol::interval::LegIntervals;
@@ -170,7 +170,7 @@ impl Group<'_> {
             Record::HostInterval(it) => self.store_host(key, id, it),
             Record::PathInterval(it) => self.store_path(key, id, it),
             Record::LossReceipt(it) => self.store_receipt(key, id, it),
-            Record::SelfTest(_) => Ok(()),
+            Record::SelfTest(it) => self.store_self_test(key, id, it),
         }
     }
 
@@ -375,12 +375,14 @@ impl Group<'_> {
     fn store_device(&self, key: i64, id: RecordId, it: &DeviceSummary) -> rusqlite::Result<()> {
         self.transaction
             .prepare_cached(
-                "INSERT INTO device_summary VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+                "INSERT INTO device_summary VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
                  ON CONFLICT DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence, \
                  not_functioning_part_us = excluded.not_functioning_part_us, \
                  not_functioning_whole_us = excluded.not_functioning_whole_us, \
                  muted_part_us = excluded.muted_part_us, muted_whole_us = excluded.muted_whole_us, \
-                 episodes = excluded.episodes, detector = excluded.detector \
+                 episodes = excluded.episodes, detector = excluded.detector, \
+                 zero_volume_part_us = excluded.zero_volume_part_us, \
+                 zero_volume_whole_us = excluded.zero_volume_whole_us, glitches = excluded.glitches \
                  WHERE excluded.epoch <> epoch OR excluded.sequence > sequence",
             )?
             .execute(params![
@@ -396,6 +398,31 @@ impl Group<'_> {
                 it.muted.whole_us() as i64,
                 it.episodes,
                 it.detector,
+                it.zero_volume.map(|ratio| ratio.part_us() as i64),
+                it.zero_volume.map(|ratio| ratio.whole_us() as i64),
+                it.glitches,
+            ])?;
+        Ok(())
+    }
+
+    fn store_self_test(&self, key: i64, id: RecordId, it: &SelfTest) -> rusqlite::Result<()> {
+        self.transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO self_test VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute(params![
+                key,
+                id.epoch.0,
+                id.sequence.0,
+                self.received_us,
+                it.ended.wall_us as i64,
+                it.ended.uptime_us as i64,
+                it.requested,
+                it.capture.as_str(),
+                it.render.as_str(),
+                it.outcome.code(),
+                it.level_db_tenths,
+                it.delay_us,
             ])?;
         Ok(())
     }
