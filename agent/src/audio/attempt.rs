@@ -8,11 +8,13 @@
 //! Until then nothing since its beginning is certain. What it leaves out: an open that fails once and is not repeated
 //! looks like a program that asked what the device can do.
 
+use std::time::Duration;
+
 use roomtone_protocol::device::DeviceCause;
 use serde::{Deserialize, Serialize};
 
-use super::carry::{nanos, nanos_option};
-use super::constants::{BARREN_POLLS_MIN, Thresholds};
+use super::carry::{nanos, nanos_option, span};
+use super::constants::{BARREN_MIN, SHORT_OPEN, SHORT_OPENS_MIN, Thresholds};
 use super::course::Course;
 use crate::clock::Moment;
 
@@ -30,8 +32,16 @@ pub struct Attempt {
     closed_at: Option<Moment>,
     /// A stream ran, and brought nothing.
     was_started: bool,
-    /// Polls that found nothing, since the first open that brought nothing.
-    barren_polls: u8,
+    /// Between two polls of one open both of which found nothing, in sum.
+    #[serde(with = "span")]
+    barren: Duration,
+    /// The last poll, if it found nothing and the device is open since.
+    #[serde(with = "nanos_option")]
+    barren_at: Option<Moment>,
+    /// Opens that were over before anything could come of them.
+    short_opens: u8,
+    /// Opens that lasted, and brought nothing.
+    failed_opens: u8,
 }
 
 impl Attempt {
@@ -43,7 +53,10 @@ impl Attempt {
             opened_at: now,
             closed_at: None,
             was_started: false,
-            barren_polls: 0,
+            barren: Duration::ZERO,
+            barren_at: None,
+            short_opens: 0,
+            failed_opens: 0,
         }
     }
 
@@ -66,14 +79,22 @@ impl Attempt {
     }
 
     /// A poll found no progress, in a stream that runs or is not ready.
-    pub fn note_barren(&mut self, is_running: bool) {
+    pub fn note_barren(&mut self, is_running: bool, now: Moment) {
         self.was_started |= is_running;
-        self.barren_polls = self.barren_polls.saturating_add(1);
+        let since = self.barren_at.replace(now).unwrap_or(now);
+        self.barren = self.barren.saturating_add(now.since(since));
     }
 
-    /// The device was closed.
-    pub fn note_closed(&mut self, now: Moment) {
+    /// The device was closed, `lasted` after it was opened.
+    pub fn note_closed(&mut self, lasted: Duration, now: Moment) {
         self.closed_at = Some(now);
+        let has_failed = self.barren_at.take().is_some();
+        // What plays or records for a moment is open for longer.
+        if lasted < SHORT_OPEN {
+            self.short_opens = self.short_opens.saturating_add(1);
+        } else if has_failed {
+            self.failed_opens = self.failed_opens.saturating_add(1);
+        }
     }
 
     /// Nobody tries any more.
@@ -112,9 +133,12 @@ impl Attempt {
             (true, None) => (DeviceCause::NeverStarted, self.opened_at),
             (false, _) => (DeviceCause::OpenFailed, self.opened_at),
         };
-        let is_proven = self.barren_polls >= BARREN_POLLS_MIN
-            && seen_until.since(self.opened_at) >= thresholds.never_started;
-        is_proven.then_some((cause, onset, seen_until))
+        // Clicks that a program plays one by one are opens without visible progress too.
+        let is_proven = self.barren >= BARREN_MIN || self.short_opens >= SHORT_OPENS_MIN;
+        // A slow start is one open. Who had a stream that moved, and opened it again twice for nothing, has lost it.
+        let is_lost = cause == DeviceCause::Stalled && self.failed_opens >= 2;
+        let is_due = is_lost || seen_until.since(self.opened_at) >= thresholds.never_started;
+        (is_proven && is_due).then_some((cause, onset, seen_until))
     }
 }
 
@@ -132,20 +156,20 @@ mod tests {
         let mut attempt = Attempt::after(ms(900), ms(1_300));
         for at in (1_500..until).step_by(600) {
             attempt = attempt.reopened(&limits, ms(at));
-            attempt.note_barren(true);
-            attempt.note_closed(ms(at + 400));
+            attempt.note_barren(true, ms(at));
+            attempt.note_barren(true, ms(at + 250));
+            attempt.note_closed(Duration::from_millis(400), ms(at + 400));
         }
         attempt
     }
 
-    /// The first open that brought nothing began at 1.5 s; the one that ended at 4.9 s is the first beyond 3 s of it.
+    /// Two opens that brought nothing end at 1.9 s and 2.5 s.
     #[test]
     fn opens_in_a_row_are_one_stall_since_the_last_progress() {
         let limits = Thresholds::default();
-        let before = flapping(3_900);
-        assert_eq!(before.judge(None, &limits, ms(4_400)), None);
-        let fault = (DeviceCause::Stalled, ms(900), ms(4_900));
-        assert_eq!(flapping(4_600).judge(None, &limits, ms(4_950)), Some(fault));
+        assert_eq!(flapping(1_600).judge(None, &limits, ms(1_950)), None);
+        let fault = (DeviceCause::Stalled, ms(900), ms(2_500));
+        assert_eq!(flapping(2_200).judge(None, &limits, ms(2_550)), Some(fault));
     }
 
     #[test]
@@ -163,8 +187,7 @@ mod tests {
         let limits = Thresholds::default();
         let attempt = Attempt::after(ms(900), ms(1_000)).reopened(&limits, ms(2_500));
         assert_eq!(attempt.certain_until(), ms(900));
-        let closed_at = Some(ms(5_600));
-        let refused = Attempt { closed_at, barren_polls: BARREN_POLLS_MIN, ..attempt };
+        let refused = Attempt { closed_at: Some(ms(5_600)), barren: BARREN_MIN, ..attempt };
         let fault = (DeviceCause::OpenFailed, ms(2_500), ms(5_600));
         assert_eq!(refused.judge(None, &limits, ms(5_600)), Some(fault));
     }

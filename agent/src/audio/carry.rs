@@ -43,3 +43,23 @@ pub(super) mod nanos_option {
         Option::<u64>::deserialize(deserializer).map(|nanos| nanos.map(Moment::from_nanos))
     }
 }
+
+/// A span of time as its nanoseconds.
+pub(super) mod span {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in crate::audio) fn serialize<S: Serializer>(
+        span: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).serialize(serializer)
+    }
+
+    pub(in crate::audio) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_nanos)
+    }
+}

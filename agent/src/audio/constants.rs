@@ -22,9 +22,15 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// before.
 pub const STUCK_POLLS_MIN: u8 = 2;
 
-/// Polls without anything before a row of opens counts as an attempt that failed: polls come late on a busy machine, and
-/// what a program did between two of them is not known. In the 3 s that it takes there are twelve.
-pub const BARREN_POLLS_MIN: u8 = 5;
+/// A row of opens counts as failed only where polls of single opens found nothing for this long in sum: the first poll of
+/// a healthy open finds nothing either, and a sound of 200 ms is over before the second.
+pub const BARREN_MIN: Duration = Duration::from_millis(500);
+
+/// An open that ends sooner was refused: what plays or records for a moment fills a period and drains it.
+pub const SHORT_OPEN: Duration = Duration::from_millis(100);
+
+/// Opens of that kind in a row before they count as failed: a sound server that looks what a device can do makes a few.
+pub const SHORT_OPENS_MIN: u8 = 8;
 
 /// A carry older than this when it is read is not bridged: a service manager restarts within seconds, and nobody
 /// watched a longer gap.

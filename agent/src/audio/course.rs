@@ -184,10 +184,10 @@ impl Course {
         self.pcm_state.is_some_and(is_running)
     }
 
-    /// It was opened this long ago.
+    /// How long ago it was opened.
     #[must_use]
-    pub fn is_older_than(&self, age: Duration, now: Moment) -> bool {
-        now.since(self.opened_at) >= age
+    pub fn age(&self, now: Moment) -> Duration {
+        now.since(self.opened_at)
     }
 
     /// Frames moved at some time.

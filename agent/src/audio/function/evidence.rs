@@ -1,5 +1,7 @@
 //! What is known of a device, and what each signal does to it.
 
+use std::time::Duration;
+
 use roomtone_protocol::device::DeviceCause;
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +113,7 @@ impl Function {
         let course = evidence.course.get_or_insert_with(|| Course::new(Format::default(), now));
         let step = course.handle_poll(pcm_state, hw_ptr_frames, now);
         let (is_running, is_at_rest) = (course.is_running(), course.is_at_rest());
-        let rests_long = is_at_rest && course.is_older_than(thresholds.retry_gap, now);
+        let rests_long = is_at_rest && course.age(now) >= thresholds.retry_gap;
         if step.is_progress {
             evidence.server_lost_at = None;
             evidence.forgive();
@@ -119,7 +121,7 @@ impl Function {
         if step.is_progress || rests_long {
             evidence.attempt = None;
         } else if !is_at_rest && let Some(attempt) = &mut evidence.attempt {
-            attempt.note_barren(is_running);
+            attempt.note_barren(is_running, now);
         }
         self.tally.is_used |= self.in_call;
         if step.is_xrun {
@@ -153,8 +155,7 @@ impl Function {
             Some(attempt) => attempt.reopened(&self.options.thresholds, now),
             None => Attempt::open(now),
         };
-        attempt.note_barren(false);
-        attempt.note_closed(now);
+        attempt.note_closed(Duration::ZERO, now);
         self.evidence.attempt = Some(attempt);
         self.evidence.is_foreign = true;
     }
@@ -224,7 +225,7 @@ impl Evidence {
         if course.has_progressed() {
             self.attempt = Some(Attempt::after(course.moved_at(), now));
         } else if let Some(attempt) = &mut self.attempt {
-            attempt.note_closed(now);
+            attempt.note_closed(course.age(now), now);
         }
     }
 
