@@ -283,7 +283,7 @@ impl Calls {
                         legs: std::mem::take(&mut self.legs).into_values().map(Leg::from).collect(),
                     });
                 }
-                Event::LegOpened { .. } | Event::Interval { .. } => {}
+                Event::LegOpened { .. } | Event::Interval { .. } | Event::ContextTaken(_) => {}
             }
         }
     }

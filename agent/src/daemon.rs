@@ -274,7 +274,10 @@ impl Journal {
             match event {
                 Event::CallOpened { call, at, .. } => calls.call(Call::Opened(call, at)),
                 Event::CallClosed { call, at, .. } => calls.call(Call::Closed(call, at)),
-                Event::LegOpened { .. } | Event::Interval { .. } | Event::LegSummary { .. } => {}
+                Event::LegOpened { .. }
+                | Event::Interval { .. }
+                | Event::LegSummary { .. }
+                | Event::ContextTaken(_) => {}
             }
         }
         let before = self.recorder.left_out();

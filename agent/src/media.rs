@@ -2,7 +2,8 @@
 //!
 //! Sans-I/O: [`Watch::handle_datagram`] and [`Watch::handle_timeout`] feed it, [`Watch::poll_event`] drains it,
 //! [`Watch::poll_timeout`] says when it wants to be woken. A call opens with its first proven stream and closes when
-//! none of its legs had a packet for the idle time; legs that overlap in time belong to one call.
+//! none of its legs had a packet for the idle time; legs that overlap in time belong to one call, unless the room
+//! application says otherwise ([`Watch::handle_context`], by the rules in [`context`]).
 //!
 //! Limits: [`paths::PATHS_MAX`] address pairs, [`leg::STREAMS_MAX`] streams each; what lies beyond is counted in
 //! [`Counters`] and forgotten. What it leaves out: RTCP in the clear and the playout model come with the verdict.
@@ -20,6 +21,7 @@ use crate::tap::Datagram;
 
 pub mod call;
 pub mod clock_rate;
+pub mod context;
 pub mod demux;
 pub mod jitter;
 pub mod leg;
@@ -33,8 +35,9 @@ pub mod stun;
 pub mod turn;
 
 use call::Call;
+use context::{ContextChange, ContextTaken};
 use demux::{Class, classify};
-use leg::{IntervalReport, LegReport};
+use leg::{IntervalReport, LegReport, Path};
 use paths::{PathKey, Paths};
 use rtt::Transactions;
 use stun::{MessageClass, StunHeader};
@@ -43,6 +46,8 @@ use stun::{MessageClass, StunHeader};
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// TURN inside TURN is nobody's network.
 const WRAPPINGS_MAX: u8 = 2;
+/// Changes of context that wait for the packets of before them, at most; a second of them is a handful.
+const CHANGES_MAX: usize = 32;
 
 /// What a watch needs to know beforehand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +70,7 @@ pub enum Event {
     CallOpened {
         /// The call.
         call: CallId,
-        /// Its first media packet.
+        /// Its first media packet, or the room application's word.
         at: Moment,
         /// Meeting or rehearsal.
         purpose: CallPurpose,
@@ -103,13 +108,15 @@ pub enum Event {
     CallClosed {
         /// The call.
         call: CallId,
-        /// Its last packet.
+        /// Its last packet, or the end of its context where that is later.
         at: Moment,
         /// Why.
         reason: CallCloseReason,
         /// How many legs it had.
         legs: u16,
     },
+    /// What the room application said has taken effect; what it did was told before.
+    ContextTaken(ContextTaken),
 }
 
 /// What was not measured, and why. All cumulative, in datagrams unless said otherwise.
@@ -136,6 +143,10 @@ pub struct Watch {
     paths: Paths,
     transactions: Transactions<PathKey>,
     call: Option<Call>,
+    /// What the room application said, until the packets of before are in.
+    changes: VecDeque<(ContextChange, Moment)>,
+    /// The latest moment that a timer was asked for.
+    latest: Moment,
     events: VecDeque<Event>,
     counters: Counters,
     tap_dropped: u64,
@@ -155,6 +166,8 @@ impl Watch {
             paths: Paths::default(),
             transactions: Transactions::default(),
             call: None,
+            changes: VecDeque::new(),
+            latest: Moment::ORIGIN,
             events: VecDeque::new(),
             counters: Counters::default(),
             tap_dropped: 0,
@@ -311,7 +324,7 @@ impl Watch {
                     && let Some(path) = self.paths.get_mut(asked)
                 {
                     path.note_rtt(rtt);
-                    if self.call.is_some() {
+                    if self.call.as_ref().is_some_and(Call::takes_checked) {
                         self.open(asked, now);
                     }
                 }
@@ -321,17 +334,59 @@ impl Watch {
         }
     }
 
+    /// Takes what the room application said at a moment. It takes effect when a packet or a timer of that moment or
+    /// later comes, so that each packet falls on its own side of it. Moments ascend.
+    pub fn handle_context(&mut self, change: ContextChange, at: Moment) {
+        if self.changes.len() >= CHANGES_MAX
+            && let Some((change, at)) = self.changes.pop_front()
+        {
+            self.take(change, at);
+        }
+        self.changes.push_back((change, at));
+        self.due = self.due.min(at);
+    }
+
+    fn take(&mut self, change: ContextChange, at: Moment) {
+        let context = match change {
+            ContextChange::Began { context, purpose } => {
+                if !self.call.as_ref().is_some_and(|call| call.is_free_for(purpose)) {
+                    let free = self.call.as_ref().map_or(at, |call| call.ends_at(at, &self.paths));
+                    self.close_call(CallCloseReason::Idle, at);
+                    let id = next_id(&mut self.ids);
+                    self.call = Some(Call::open(id, purpose, at.max(free), &mut self.events));
+                }
+                if let Some(call) = &mut self.call {
+                    call.hold(context);
+                }
+                context
+            }
+            ContextChange::Ended { context } => {
+                if let Some(call) = &mut self.call {
+                    call.release(context, at);
+                }
+                self.close_if_over(at);
+                context
+            }
+        };
+        let call = self.call.as_ref().map(Call::id);
+        self.events.push_back(Event::ContextTaken(ContextTaken { context, call }));
+    }
+
     /// Makes a path a leg, of a new call where none is open.
     fn open(&mut self, path: PathKey, at: Moment) {
-        let (paths, dropped, events) = (&mut self.paths, self.tap_dropped, &mut self.events);
-        match &mut self.call {
-            Some(call) => call.open_leg(path, at, paths, dropped, events),
-            None => {
-                let (id, idle) = (next_id(&mut self.ids), self.options.call_idle);
-                self.call = Some(Call::open(id, path, at, idle, paths, dropped, events));
-            }
+        let is_leg = self.paths.get(path).is_some_and(Path::is_leg);
+        if !is_leg && self.call.as_ref().is_some_and(|call| call.ended_before(at)) {
+            self.close_call(CallCloseReason::Idle, at);
         }
-        self.due = self.due.min(at + leg::INTERVAL.min(self.options.call_idle));
+        let purpose = match self.paths.get(path) {
+            Some(path) if path.is_rehearsal() => CallPurpose::Rehearsal,
+            Some(_) | None => CallPurpose::Meeting,
+        };
+        let (ids, events, idle) = (&mut self.ids, &mut self.events, self.options.call_idle);
+        let call =
+            self.call.get_or_insert_with(|| Call::open(next_id(ids), purpose, at, &mut *events));
+        call.open_leg(path, at, idle, &mut self.paths, self.tap_dropped, events);
+        self.due = self.due.min(at + leg::INTERVAL.min(idle));
     }
 
     /// Looks for what may be forgotten, from the first packet on.
@@ -342,20 +397,22 @@ impl Watch {
         }
     }
 
-    /// Does what is due at `now`: ends intervals, silent legs and the call, forgets idle paths.
+    /// Does what is due at `now`: takes what the room application said, ends intervals, silent legs and the call,
+    /// forgets idle paths.
     pub fn handle_timeout(&mut self, now: Moment) {
+        self.latest = self.latest.max(now);
         if now < self.due {
             return;
         }
-        let idle = self.options.call_idle;
-        match &self.call {
-            Some(call) if now.since(call.last_at(&self.paths)) >= idle => {
-                self.close_call(CallCloseReason::Idle);
-            }
-            Some(call) => {
-                call.handle_timeout(now, idle, &mut self.paths, self.tap_dropped, &mut self.events)
-            }
-            None => {}
+        while let Some((change, at)) = self.changes.pop_front_if(|(_, at)| *at <= now) {
+            self.close_if_over(at);
+            self.take(change, at);
+        }
+        if !self.close_if_over(now)
+            && let Some(call) = &self.call
+        {
+            let idle = self.options.call_idle;
+            call.handle_timeout(now, idle, &mut self.paths, self.tap_dropped, &mut self.events);
         }
         if self.housekeeping.is_some_and(|at| now >= at) {
             self.keep_house(now);
@@ -363,9 +420,19 @@ impl Watch {
         self.due = self.next_due(now);
     }
 
-    fn close_call(&mut self, reason: CallCloseReason) {
+    /// Closes the call if nothing keeps it open at `now`; whether it did.
+    fn close_if_over(&mut self, now: Moment) -> bool {
+        let idle = self.options.call_idle;
+        let is_over = self.call.as_ref().is_some_and(|call| call.is_over(now, idle, &self.paths));
+        if is_over {
+            self.close_call(CallCloseReason::Idle, now);
+        }
+        is_over
+    }
+
+    fn close_call(&mut self, reason: CallCloseReason, now: Moment) {
         if let Some(call) = self.call.take() {
-            call.close(reason, &mut self.paths, self.tap_dropped, &mut self.events);
+            call.close(reason, now, &mut self.paths, self.tap_dropped, &mut self.events);
         }
     }
 
@@ -383,14 +450,19 @@ impl Watch {
     fn next_due(&self, now: Moment) -> Moment {
         let never = Moment::from_nanos(u64::MAX);
         let call = self.call.as_ref();
-        let call = call.map_or(never, |call| call.due(self.options.call_idle, &self.paths));
-        self.housekeeping.unwrap_or(never).min(call).max(now)
+        let call = call.and_then(|call| call.due(self.options.call_idle, &self.paths));
+        let change = self.changes.front().map(|(_, at)| *at);
+        [self.housekeeping, call, change].into_iter().flatten().min().unwrap_or(never).max(now)
     }
 
     /// When the watch wants `handle_timeout`, and what for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Moment, &'static str)> {
-        let reason = if self.call.is_some() { "interval or end of call" } else { "housekeeping" };
+        let reason = match (&self.call, self.changes.is_empty()) {
+            (_, false) => "word of the room application",
+            (Some(_), true) => "interval or end of call",
+            (None, true) => "housekeeping",
+        };
         (self.due < Moment::from_nanos(u64::MAX)).then_some((self.due, reason))
     }
 
@@ -404,9 +476,11 @@ impl Watch {
         self.tap_dropped = self.tap_dropped.max(total);
     }
 
-    /// Ends what is open: the agent stops, or the capture is over.
+    /// Ends what is open: the agent stops, or the capture is over. What the room application said of later than the
+    /// latest timer has no effect any more.
     pub fn finish(&mut self) {
-        self.close_call(CallCloseReason::AgentStopped);
+        self.changes.clear();
+        self.close_call(CallCloseReason::AgentStopped, self.latest);
         self.due = self.next_due(Moment::ORIGIN);
     }
 

@@ -80,6 +80,8 @@ impl Recorder {
                 let closed = wall.stamp(at);
                 out.push(Record::CallClosed(CallClosed { call, closed, reason, legs }));
             }
+            // What it did is recorded as calls.
+            Event::ContextTaken(_) => {}
         }
     }
 

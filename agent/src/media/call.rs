@@ -1,4 +1,4 @@
-//! The open call: its legs, their intervals and totals, its end.
+//! The open call: its legs, their intervals and totals, what keeps it open, its end.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,46 +9,102 @@ use roomtone_protocol::id::{CallId, LegNumber};
 use crate::clock::Moment;
 
 use super::Event;
+use super::context::ContextNumber;
 use super::leg::Path;
 use super::paths::{PathKey, Paths};
 
-/// One meeting as the endpoint sees it, from the first proven stream on.
+/// One meeting as the endpoint sees it, from the first proven stream or the room application's word on.
 #[derive(Debug)]
 pub struct Call {
     id: CallId,
+    purpose: CallPurpose,
     opened: Moment,
     legs: Vec<PathKey>,
+    hold: Hold,
+}
+
+/// What besides packets keeps a call open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Nothing: no context ever named it.
+    Packets,
+    /// A context that is open.
+    Context(ContextNumber),
+    /// Nothing more: its context ended at that moment.
+    Ended(Moment),
 }
 
 impl Call {
-    /// Opens a call with the path whose stream proved itself; paths that were checked just before belong to it too:
-    /// relays, other candidates.
+    /// Opens a call without legs.
     pub fn open(
         id: CallId,
-        first: PathKey,
+        purpose: CallPurpose,
+        at: Moment,
+        events: &mut VecDeque<Event>,
+    ) -> Self {
+        events.push_back(Event::CallOpened { call: id, at, purpose });
+        Self { id, purpose, opened: at, legs: Vec::new(), hold: Hold::Packets }
+    }
+
+    /// Which it is.
+    #[must_use]
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// Whether a context that begins now may have it: none had it before, and it took place for the same reason.
+    #[must_use]
+    pub fn is_free_for(&self, purpose: CallPurpose) -> bool {
+        self.hold == Hold::Packets && self.purpose == purpose
+    }
+
+    /// Keeps it open until the context ends.
+    pub fn hold(&mut self, context: ContextNumber) {
+        self.hold = Hold::Context(context);
+    }
+
+    /// Leaves the end to its packets, if this context keeps it open.
+    pub fn release(&mut self, context: ContextNumber, at: Moment) {
+        if self.hold == Hold::Context(context) {
+            self.hold = Hold::Ended(at);
+        }
+    }
+
+    /// Whether a leg that begins at `at` can no longer be one of this call: its context had ended.
+    #[must_use]
+    pub fn ended_before(&self, at: Moment) -> bool {
+        matches!(self.hold, Hold::Ended(ended) if ended < at)
+    }
+
+    /// Whether a path that was only checked becomes a leg: beside media it does, and while the call goes on.
+    #[must_use]
+    pub fn takes_checked(&self) -> bool {
+        !self.legs.is_empty() && !matches!(self.hold, Hold::Ended(_))
+    }
+
+    /// Makes a path a leg of this call, if it is none yet. With the first one, paths that were checked just before
+    /// become legs too: relays, other candidates.
+    pub fn open_leg(
+        &mut self,
+        key: PathKey,
         at: Moment,
         idle: Duration,
         paths: &mut Paths,
         tap_dropped: u64,
         events: &mut VecDeque<Event>,
-    ) -> Self {
-        let purpose = match paths.get(first) {
-            Some(path) if path.is_rehearsal() => CallPurpose::Rehearsal,
-            Some(_) | None => CallPurpose::Meeting,
-        };
-        let mut call = Self { id, opened: at, legs: Vec::new() };
-        events.push_back(Event::CallOpened { call: id, at, purpose });
-        call.open_leg(first, at, paths, tap_dropped, events);
-        let checked =
-            paths.keys_where(|path| path.is_answered() && at.since(path.last_at()) < idle);
-        for path in checked {
-            call.open_leg(path, at, paths, tap_dropped, events);
+    ) {
+        let is_first = self.legs.is_empty();
+        self.add_leg(key, at, paths, tap_dropped, events);
+        if is_first {
+            let checked =
+                paths.keys_where(|path| path.is_answered() && at.since(path.last_at()) < idle);
+            for path in checked {
+                self.add_leg(path, at, paths, tap_dropped, events);
+            }
         }
-        call
     }
 
-    /// Makes a path a leg of this call, if it is none yet.
-    pub fn open_leg(
+    fn add_leg(
         &mut self,
         key: PathKey,
         at: Moment,
@@ -67,20 +123,44 @@ impl Call {
         events.push_back(Event::LegOpened { call: self.id, leg, at, local, remote, transport });
     }
 
-    /// The latest packet on any leg with media.
-    #[must_use]
-    pub fn last_at(&self, paths: &Paths) -> Moment {
+    /// The latest packet on any leg with media; the call's beginning before the first.
+    fn last_packet_at(&self, paths: &Paths) -> Moment {
         let legs = self.legs.iter().filter_map(|&leg| paths.get(leg));
         legs.filter(|path| path.has_streams()).map(Path::last_at).max().unwrap_or(self.opened)
     }
 
-    /// When something of this call is due next.
+    /// When the call ends if it ends at `now`: with its last packet or, where that is later, with its context.
     #[must_use]
-    pub fn due(&self, idle: Duration, paths: &Paths) -> Moment {
+    pub fn ends_at(&self, now: Moment, paths: &Paths) -> Moment {
+        let last = self.last_packet_at(paths);
+        match self.hold {
+            Hold::Packets => last,
+            Hold::Context(_) => last.max(now),
+            Hold::Ended(at) => last.max(at),
+        }
+    }
+
+    /// Whether nothing keeps it open any more.
+    #[must_use]
+    pub fn is_over(&self, now: Moment, idle: Duration, paths: &Paths) -> bool {
+        match self.hold {
+            Hold::Context(_) => false,
+            // Without packets there are none whose end could be waited for.
+            Hold::Ended(_) if self.legs.is_empty() => true,
+            Hold::Packets | Hold::Ended(_) => now.since(self.last_packet_at(paths)) >= idle,
+        }
+    }
+
+    /// When something of this call is due next; `None` where it only waits.
+    #[must_use]
+    pub fn due(&self, idle: Duration, paths: &Paths) -> Option<Moment> {
         let legs = self.legs.iter().filter_map(|&leg| paths.get(leg));
-        let ends = legs.filter_map(Path::interval_ends).min();
-        let over = self.last_at(paths) + idle;
-        ends.map_or(over, |end| end.min(over))
+        let interval = legs.filter_map(Path::interval_ends).min();
+        let over = match self.hold {
+            Hold::Context(_) => None,
+            Hold::Packets | Hold::Ended(_) => Some(self.last_packet_at(paths) + idle),
+        };
+        interval.into_iter().chain(over).min()
     }
 
     /// Reports the intervals that are over, and the totals of legs that fell silent.
@@ -132,16 +212,17 @@ impl Call {
         }
     }
 
-    /// Ends the call with its last packet and reports what is left to say.
+    /// Ends the call, as [`Self::ends_at`] says, and reports what is left to say.
     pub fn close(
         self,
         reason: CallCloseReason,
+        now: Moment,
         paths: &mut Paths,
         tap_dropped: u64,
         events: &mut VecDeque<Event>,
     ) {
-        let at = self.last_at(paths);
-        // What is over by the call's own last packet is reported as whole intervals first.
+        let at = self.ends_at(now, paths);
+        // What is over by the call's own end is reported as whole intervals first.
         self.end_intervals(at, paths, tap_dropped, events);
         for &leg in &self.legs {
             if let Some(path) = paths.get_mut(leg)

@@ -13,6 +13,7 @@ mod devices_cli;
 mod function;
 mod fuzz_bodies;
 mod media;
+mod media_context;
 mod properties;
 mod rehearse_loopback;
 mod sound_tree;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use roomtone_agent::clock::WallOffset;
 use roomtone_agent::media::Event;
+use roomtone_agent::media::context::ContextTaken;
 use roomtone_agent::media::leg::{INTERVAL, IntervalReport, LegReport};
 use roomtone_agent::media::stream::{StreamReport, StreamSpan};
 use roomtone_agent::report::Recorder;
@@ -69,6 +70,9 @@ impl Ledger {
                     leg.check(summary);
                 }
                 self.calls += 1;
+            }
+            Event::ContextTaken(ContextTaken { call, .. }) => {
+                assert_eq!(self.call.as_ref().map(|(open, _)| *open), call);
             }
         }
     }
