@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage: the command line or the config file, which no restart will mend.
 //! Errors are one line on stderr that says what was wrong and what to do.
 
+mod call;
 mod devices;
 mod rehearse;
 
@@ -38,6 +39,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   roomtone-agent analyze call.pcapng --local 192.0.2.20
+  roomtone-agent call begin --service teams
   roomtone-agent rehearse --seconds 30 --delay 40ms --jitter 12ms --loss 2%
   roomtone-agent run --config /etc/roomtone/agent.toml";
 
@@ -45,6 +47,9 @@ Examples:
 enum Command {
     /// Measure the calls in a capture file; needs neither root nor a collector
     Analyze(analyze::Options),
+    /// Say that a call begins or ends, or ask whether one is on, as a room application does
+    #[command(subcommand)]
+    Call(call::Command),
     /// Show every microphone and loudspeaker: whether it functions, since when, who holds it
     Devices(devices::Options),
     /// Observe this endpoint's calls and ship what is measured, until SIGTERM
@@ -73,6 +78,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Analyze(options) => analyze(&options),
+        Command::Call(command) => call::run(command),
         Command::Devices(options) => devices::run(&options),
         Command::Run(options) => run(&options),
         Command::Rehearse(options) => rehearse::run(options),
@@ -190,7 +196,7 @@ mod tests {
             let parsed = Cli::try_parse_from(example.split_whitespace());
             assert!(parsed.is_ok(), "{example}: {parsed:?}");
         }
-        assert_eq!(EXAMPLES.lines().count(), 4);
+        assert_eq!(EXAMPLES.lines().count(), 5);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Config {
     pub media: Media,
     /// How devices are watched.
     pub audio: Audio,
+    /// Where the room application speaks.
+    pub context: Context,
     /// What is logged.
     pub log: Log,
 }
@@ -105,6 +107,13 @@ pub struct Media {
 pub struct Audio {
     /// Whether they are watched at all.
     pub watch: bool,
+}
+
+/// Where the room application speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// The socket; `None` for none.
+    pub socket: Option<PathBuf>,
 }
 
 /// What is logged.

@@ -1,7 +1,7 @@
-//! `roomtone-agent run`: joins tap, watch, spool and uplink.
+//! `roomtone-agent run`: joins tap, watch, context socket, spool and uplink.
 //!
 //! Three threads: the observer's, which must never wait for a disk, the device watch's, and the main one, where tokio
-//! runs the uplink and this file appends to the spool.
+//! runs the uplink, the context socket is served, and this file appends to the spool.
 //! Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a path that it taps.
 
 use std::cell::RefCell;
@@ -19,8 +19,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::audio::watch::{self, Call, DeviceWatch};
 use crate::clock::system;
 use crate::config::Config;
+use crate::context::{self, Desk};
 use crate::media::Event;
-use crate::observe::{Noticed, Observer, Stop};
+use crate::observe::{self, Noticed, Observer};
 use crate::report::Recorder;
 use crate::spool::{self, Position, Spool, SpoolError};
 use crate::tap::TapError;
@@ -91,6 +92,9 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let (uplink, status) =
         Uplink::new(settings, Rc::clone(&spool), Arc::clone(&appended), requests, stamp)?;
 
+    let tap = stop.clone();
+    let desk = Desk::new(move |change, at| tap.context(change, at));
+    let clients = open_context(config, &desk).await;
     let observing = std::thread::Builder::new()
         .name("tap".to_owned())
         .spawn(move || observer.run())
@@ -110,8 +114,14 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         records: Vec::new(),
         owes_sync: false,
         calls,
+        desk,
     };
     journal.keep(events, devices, status, &stop, [&mut terminate, &mut interrupt]).await;
+    if let Some(clients) = clients {
+        clients.abort();
+        // Its end is that it was aborted.
+        let _ = clients.await;
+    }
     tracing::info!("stopping: what is recorded is sent for two seconds more");
     drop(recorded);
     // What makes the journal end may be the end of one of the two.
@@ -148,6 +158,17 @@ fn watch_devices(config: &Config) -> Result<Watching, DaemonError> {
         .spawn(move || devices.run())
         .map_err(failed("start the device watch's thread"))?;
     Ok((Some(calls), records, Some(thread)))
+}
+
+/// Opens the room application's socket, if it is wanted and can be had; without it calls are known by their packets.
+async fn open_context(config: &Config, desk: &Desk) -> Option<tokio::task::JoinHandle<()>> {
+    match context::listen(config.context.socket.as_ref()?).await {
+        Ok(listener) => Some(tokio::task::spawn_local(context::serve(listener, desk.clone()))),
+        Err(error) => {
+            tracing::warn!(%error, "no context socket");
+            None
+        }
+    }
 }
 
 fn open_spool(config: &Config) -> Result<Spool, DaemonError> {
@@ -210,6 +231,8 @@ struct Journal {
     owes_sync: bool,
     /// Hears of calls, so that devices are judged while they matter.
     calls: Option<watch::Handle>,
+    /// Hears of calls, so that the room application is told of them.
+    desk: Desk,
 }
 
 impl Journal {
@@ -219,7 +242,7 @@ impl Journal {
         mut events: mpsc::Receiver<Noticed>,
         mut devices: mpsc::Receiver<Record>,
         mut status: tokio::sync::watch::Receiver<LinkStatus>,
-        stop: &Stop,
+        stop: &observe::Handle,
         [terminate, interrupt]: [&mut Signal; 2],
     ) {
         // Without a device watch the channel is closed from the start.
@@ -270,6 +293,7 @@ impl Journal {
     }
 
     fn note(&mut self, (event, wall): Noticed) {
+        self.desk.note(&event, wall);
         if let Some(calls) = &self.calls {
             match event {
                 Event::CallOpened { call, at, .. } => calls.call(Call::Opened(call, at)),

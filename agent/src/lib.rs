@@ -7,6 +7,7 @@ pub mod audio;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod context;
 pub mod daemon;
 pub mod media;
 pub mod observe;

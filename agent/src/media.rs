@@ -347,7 +347,7 @@ impl Watch {
     }
 
     fn take(&mut self, change: ContextChange, at: Moment) {
-        let context = match change {
+        match change {
             ContextChange::Began { context, purpose } => {
                 if !self.call.as_ref().is_some_and(|call| call.is_free_for(purpose)) {
                     let free = self.call.as_ref().map_or(at, |call| call.ends_at(at, &self.paths));
@@ -358,18 +358,16 @@ impl Watch {
                 if let Some(call) = &mut self.call {
                     call.hold(context);
                 }
-                context
             }
             ContextChange::Ended { context } => {
                 if let Some(call) = &mut self.call {
                     call.release(context, at);
                 }
                 self.close_if_over(at);
-                context
             }
-        };
+        }
         let call = self.call.as_ref().map(Call::id);
-        self.events.push_back(Event::ContextTaken(ContextTaken { context, call }));
+        self.events.push_back(Event::ContextTaken(ContextTaken { change, at, call }));
     }
 
     /// Makes a path a leg, of a new call where none is open.

@@ -7,16 +7,20 @@
 mod pace;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::sync::mpsc;
 
+use crate::audio::bell::Bell;
 use crate::clock::packet_clock::PacketClock;
 use crate::clock::{Moment, WallOffset, system};
 use crate::config;
+use crate::media::context::ContextChange;
 use crate::media::{self, Event, Watch};
 use crate::tap::{Datagram, LiveOptions, LiveTap, TapError, local_addresses};
 use pace::{Pace, Reopening};
@@ -26,6 +30,8 @@ use pace::{Pace, Reopening};
 pub const EVENTS_MAX: usize = 1_024;
 /// How often the addresses of the interfaces are looked up anew, while packets come.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(30);
+/// Words of the room application on their way to the watch, at most; its socket lets ten through at once.
+const CHANGES_MAX: usize = 32;
 
 /// An event and the offset of the wall clock when it was noticed.
 pub type Noticed = (Event, WallOffset);
@@ -39,20 +45,43 @@ pub struct Observer {
     pace: Pace,
     /// When the interfaces' addresses are looked up again; `None` where the config names the endpoint's own.
     addresses_due: Option<Moment>,
-    stop: Arc<OwnedFd>,
+    wake: Arc<Wake>,
+    changes: Receiver<(ContextChange, Moment)>,
     events: mpsc::Sender<Noticed>,
     dropped_before: u64,
 }
 
-/// Ends the observer's thread: what is open is closed and reported first.
+/// What wakes the observer's thread beside packets and deadlines.
 #[derive(Debug)]
-pub struct Stop(Arc<OwnedFd>);
+struct Wake {
+    bell: Bell,
+    is_ending: AtomicBool,
+}
 
-impl Stop {
-    /// Asks the thread to end.
+/// Reaches the observer's thread from others.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    wake: Arc<Wake>,
+    changes: SyncSender<(ContextChange, Moment)>,
+}
+
+impl Handle {
+    /// Asks the thread to end: what is open is closed and reported first.
     pub fn stop(&self) {
-        // A counter that already stands at its maximum has been asked before.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        self.wake.is_ending.store(true, Ordering::Release);
+        self.wake.bell.ring();
+    }
+
+    /// Tells the watch what the room application said at a moment; what comes of it is an event.
+    pub fn context(&self, change: ContextChange, at: Moment) {
+        match self.changes.try_send((change, at)) {
+            Ok(()) => self.wake.bell.ring(),
+            Err(TrySendError::Full(_)) => {
+                tracing::error!("the tap hangs and does not hear of a context");
+            }
+            // It ended before and said so.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
     }
 }
 
@@ -66,7 +95,7 @@ impl Observer {
         media: &config::Media,
         collector: &config::Collector,
         seed: u64,
-    ) -> Result<(Self, Stop, mpsc::Receiver<Noticed>), TapError> {
+    ) -> Result<(Self, Handle, mpsc::Receiver<Noticed>), TapError> {
         let options = LiveOptions {
             interface: tap.interface.clone(),
             snap_bytes: tap.snap_bytes,
@@ -77,10 +106,9 @@ impl Observer {
         let live = LiveTap::open(&options)?;
         let is_fixed = !tap.local.is_empty();
         let local = if is_fixed { tap.local.clone() } else { local_addresses() };
-        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
-        let stop =
-            rustix::event::eventfd(0, flags).map_err(|error| TapError::Wait(error.into()))?;
-        let stop = Arc::new(stop);
+        let bell = Bell::new().map_err(TapError::Wait)?;
+        let wake = Arc::new(Wake { bell, is_ending: AtomicBool::new(false) });
+        let (said, changes) = sync_channel(CHANGES_MAX);
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let (now, wall) = system::now_and_wall();
         let pace = Pace::new(options.block_timeout);
@@ -91,11 +119,12 @@ impl Observer {
             clock: PacketClock::new(wall, now, pace.hold()),
             pace,
             addresses_due: (!is_fixed).then_some(now + ADDRESSES_EVERY),
-            stop: Arc::clone(&stop),
+            wake: Arc::clone(&wake),
+            changes,
             events,
             dropped_before: 0,
         };
-        Ok((observer, Stop(stop), receiver))
+        Ok((observer, Handle { wake, changes: said }, receiver))
     }
 
     /// Observes until it is stopped or nobody listens any more.
@@ -113,6 +142,8 @@ impl Observer {
             }
         }
         self.settle();
+        self.hear();
+        self.watch.handle_timeout(system::now());
         self.watch.finish();
         self.hand_on(system::now_and_wall().1);
     }
@@ -122,7 +153,7 @@ impl Observer {
         let until = system::now() + self.pace.hold();
         loop {
             let left = until.since(system::now());
-            // The tap's own descriptor alone: the request to end stays readable.
+            // The tap's own descriptor alone: the bell may go on ringing.
             if left.is_zero() || !is_readable(self.tap.fd(), left) {
                 break;
             }
@@ -137,8 +168,11 @@ impl Observer {
     fn observe(&mut self) -> Result<bool, TapError> {
         let due = self.watch.poll_timeout().map(|(at, _)| at);
         let timeout = self.pace.sleep(due, system::now());
-        let woken = self.tap.wait(self.stop.as_fd(), timeout)?;
+        let woken = self.tap.wait(self.wake.bell.as_fd(), timeout)?;
         let (now, wall) = system::now_and_wall();
+        if woken.called {
+            self.hear();
+        }
         if woken.packets {
             if self.addresses_due.is_some_and(|due| now >= due) {
                 self.watch.set_local(local_addresses());
@@ -148,7 +182,19 @@ impl Observer {
             self.watch.note_tap_dropped(self.dropped_before + self.tap.stats()?.dropped);
         }
         self.watch.handle_timeout(self.pace.settled(now));
-        Ok(self.hand_on(wall) && !woken.called)
+        Ok(self.hand_on(wall) && !self.is_ending())
+    }
+
+    /// Tells the watch what the room application said.
+    fn hear(&mut self) {
+        self.wake.bell.hush();
+        while let Ok((change, at)) = self.changes.try_recv() {
+            self.watch.handle_context(change, at);
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.wake.is_ending.load(Ordering::Acquire)
     }
 
     /// Feeds the watch with what the kernel has ready.
@@ -180,7 +226,10 @@ impl Observer {
         self.dropped_before += self.tap.stats().map(|stats| stats.dropped).unwrap_or(0);
         let mut reopening = Reopening::new();
         loop {
-            if is_readable(self.stop.as_fd(), reopening.pause()) {
+            if is_readable(self.wake.bell.as_fd(), reopening.pause()) {
+                self.hear();
+            }
+            if self.is_ending() {
                 return false;
             }
             let (now, wall) = system::now_and_wall();

@@ -139,11 +139,16 @@ impl Place {
             .context("the collector did not name the endpoint that it certified")?
             .to_owned();
         self.prepare_collector(port)?;
+        // No trial meets another agent's socket, unless it asks for one of its own.
+        let context = match extra.contains("[context]") {
+            true => "",
+            false => "\n[context]\nsocket = \"\"\n",
+        };
         // The collector's port is known once it listens; until then the agent's config lacks it.
         let agent = format!(
             "[identity]\nendpoint = \"{endpoint}\"\n\
              certificate = \"certificates/endpoint-this-machine.pem\"\nkey = \"certificates/endpoint-this-machine.key\"\n\
-             ca = \"certificates/ca.pem\"\n\n[spool]\ndirectory = \"spool\"\n{extra}"
+             ca = \"certificates/ca.pem\"\n\n[spool]\ndirectory = \"spool\"\n{extra}{context}"
         );
         fs::write(self.state.join("agent.toml"), agent)?;
         Ok(())

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::id::CallId;
 use crate::time::Stamp;
 
-/// The first proven stream of a call was seen.
+/// The first proven stream of a call was seen, or the room application said that it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallOpened {
     /// The call.
     pub call: CallId,
-    /// When its first packet was seen.
+    /// When its first packet was seen, or the room application said so.
     pub opened: Stamp,
     /// Whether people spoke or a rehearsal was placed.
     pub purpose: CallPurpose,
@@ -30,7 +30,7 @@ pub enum CallPurpose {
 pub struct CallClosed {
     /// The call.
     pub call: CallId,
-    /// When its last packet was seen.
+    /// When its last packet was seen, or the room application ended it where that is later.
     pub closed: Stamp,
     /// Why it counts as over.
     pub reason: CallCloseReason,
@@ -41,8 +41,8 @@ pub struct CallClosed {
 /// Why a call was closed. Appended, never reordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallCloseReason {
-    /// No media packet for the idle time (15 s by default).
+    /// No media packet for the idle time (15 s by default), or the room application ended it.
     Idle,
-    /// The agent stopped while packets still flowed.
+    /// The agent stopped while it was open.
     AgentStopped,
 }

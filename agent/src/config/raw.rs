@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::reference::{self, OptionDoc};
 use super::{
-    Audio, Collector, Config, ConfigError, Identity, Log, Media, Spool, Tap, parse_size, shorten,
+    Audio, Collector, Config, ConfigError, Context, Identity, Log, Media, Spool, Tap, parse_size,
+    shorten,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -22,6 +23,7 @@ pub(super) struct Raw {
     tap: RawTap,
     media: RawMedia,
     audio: RawAudio,
+    context: RawContext,
     log: RawLog,
 }
 
@@ -81,6 +83,13 @@ struct RawAudio {
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
+struct RawContext {
+    socket: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
 struct RawLog {
     level: Option<String>,
 }
@@ -130,6 +139,13 @@ impl Raw {
             )?,
         };
         let audio = Audio { watch: key("audio.watch").choice(self.audio.watch)? };
+        let context = Context {
+            socket: key("context.socket").text(self.context.socket, |text| {
+                let path = (!text.is_empty()).then(|| directory.join(text));
+                let length = path.as_ref().map_or(0, |path| path.as_os_str().len());
+                (length <= SOCKET_BYTES_MAX).then_some(path)
+            })?,
+        };
         let log = Log { level: key("log.level").text(self.log.level, |word| word.parse().ok())? };
         Ok(Config {
             collector: Collector { host, port, server_name },
@@ -138,6 +154,7 @@ impl Raw {
             tap,
             media,
             audio,
+            context,
             log,
         })
     }
@@ -264,6 +281,8 @@ fn interface(text: &str) -> Option<String> {
     (fits && plain && text != "." && text != "..").then(|| text.to_owned())
 }
 
+/// sockaddr_un has 108 bytes for a path and its closing zero (unix(7)).
+const SOCKET_BYTES_MAX: usize = 107;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// An endpoint has a handful of interfaces with a few addresses each.

@@ -137,6 +137,13 @@ pub const REFERENCE: &[OptionDoc] = &[
         what: "whether microphones and loudspeakers are watched, without opening them",
     },
     OptionDoc {
+        key: "context.socket",
+        unit: "path",
+        default: Some("\"/run/roomtone/agent.sock\""),
+        range: "at most 107 bytes with the config file's folder; empty for none",
+        what: "where the room application says that a call begins and ends",
+    },
+    OptionDoc {
         key: "log.level",
         unit: "word",
         default: Some("\"info\""),

@@ -13,6 +13,8 @@
 use roomtone_protocol::call::CallPurpose;
 use roomtone_protocol::id::CallId;
 
+use crate::clock::Moment;
+
 /// Which context, in the order in which they began; never used twice in the life of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContextNumber(pub u64);
@@ -37,8 +39,10 @@ pub enum ContextChange {
 /// A change that has taken effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContextTaken {
-    /// The context that began or ended.
-    pub context: ContextNumber,
+    /// Which.
+    pub change: ContextChange,
+    /// The moment of it.
+    pub at: Moment,
     /// The call that is open now.
     pub call: Option<CallId>,
 }

@@ -85,6 +85,8 @@ local = [\"192.0.2.1\", \"2001:db8::2\"]
 call_idle = \"1m\"
 [audio]
 watch = false
+[context]
+socket = \"room.sock\"
 [log]
 level = \"trace\"
 ";
@@ -95,13 +97,14 @@ level = \"trace\"
     assert_eq!(config.spool.directory, PathBuf::from("/etc/roomtone/s"));
     assert_eq!(config.tap.ring_bytes, 64 << 20);
     assert_eq!(config.media.call_idle, Duration::from_secs(60));
-    let Config { collector, identity, spool, tap, media, audio, log } = config;
+    let Config { collector, identity, spool, tap, media, audio, context, log } = config;
     assert_ne!(collector, minimal.collector);
     assert_ne!(identity, minimal.identity);
     assert_ne!(spool, minimal.spool);
     assert_ne!(tap, minimal.tap);
     assert_ne!(media, minimal.media);
     assert_ne!(audio, minimal.audio);
+    assert_ne!(context, minimal.context);
     assert_ne!(log, minimal.log);
 }
 

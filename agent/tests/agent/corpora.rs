@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::fuzz_bodies::{capture_file, link, rtp, stun_turn, watch};
+use super::fuzz_bodies::{capture_file, context, link, rtp, stun_turn, watch};
 use super::writer;
 use super::writer::{Order, bsd_loopback, cooked, cooked2, datagram, ethernet};
 
@@ -29,6 +29,12 @@ fn link_holds_on_its_corpus() {
 fn capture_file_holds_on_its_corpus() {
     seed("capture_file", capture_file_seeds());
     replay("capture_file", capture_file::body);
+}
+
+#[test]
+fn context_holds_on_its_corpus() {
+    seed("context", context_seeds());
+    replay("context", context::body);
 }
 
 #[test]
@@ -82,6 +88,40 @@ fn link_seeds() -> Vec<Vec<u8>> {
         ]
     });
     frames.map(|(link, frame)| [&[link, 0, 9][..], &frame].concat()).collect()
+}
+
+/// What clients say, behind the size of the pieces.
+fn context_seeds() -> Vec<Vec<u8>> {
+    let all = concat!(
+        r#"{"call":"begin","id":"19:meeting_x@thread.v2","service":"teams","whileConnected":true}"#,
+        "\n",
+        r#"{"call":"begin","id":"b","service":null}"#,
+        "\r\n",
+        r#"{"status":true}"#,
+        "\n",
+        r#"{"call":"end","id":"a"}"#,
+        "\n",
+        r#"{"call":"end"}"#,
+        "\n",
+    );
+    let refused = concat!(
+        "\n[1]\n{\n{\"call\":\"mute\"}\n{\"id\":\"\u{1b}\"}\n",
+        r#"{"call":"begin","id":"1","id":"2"}"#,
+        "\n",
+        r#"{"call":"begin","id":"1","subject":"x"}"#,
+        "\n",
+        r#"{"status":true,"call":"end"}"#,
+        "\n\u{fffd}\u{0}\n",
+    );
+    let nested = format!("{{\"call\":{}", "[".repeat(900));
+    // A call every six minutes, for days; a line of one byte too many; one begin after the other at one time.
+    let calls = (0..40).map(|n| format!("{{\"call\":\"begin\",\"id\":\"{n}\"}}\n"));
+    let calls: String = calls.collect();
+    let endless = "x".repeat(1_025);
+    [(0, all), (2, all), (6, refused), (200, &nested), (6, &calls), (0, &calls), (90, &endless)]
+        .into_iter()
+        .map(|(head, text): (u8, &str)| [&[head][..], text.as_bytes()].concat())
+        .collect()
 }
 
 /// Files of each format, order and resolution.

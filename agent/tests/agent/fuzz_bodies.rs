@@ -1,6 +1,7 @@
 //! What must hold for any input of each decoder and core; shared with the fuzz targets in `fuzz/`.
 
 pub(crate) mod capture_file;
+pub(crate) mod context;
 pub(crate) mod ledger;
 pub(crate) mod link;
 pub(crate) mod rtp;

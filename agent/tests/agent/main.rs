@@ -8,6 +8,7 @@ mod audio_sensor;
 mod audio_watch;
 mod captures;
 mod config_file;
+mod context_socket;
 mod corpora;
 mod devices_cli;
 mod function;

@@ -292,6 +292,6 @@ fn more_changes_than_wait_take_effect_in_their_order() {
         begin(&mut world, number, ms(number));
     }
     world.timeout(ms(100));
-    let numbers: Vec<u64> = taken(&world.events).iter().map(|taken| taken.context.0).collect();
-    assert_eq!(numbers, (0..100).collect::<Vec<_>>());
+    let moments: Vec<Moment> = taken(&world.events).iter().map(|taken| taken.at).collect();
+    assert_eq!(moments, (0..100).map(ms).collect::<Vec<_>>());
 }

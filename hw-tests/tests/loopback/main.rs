@@ -9,6 +9,7 @@
 )]
 
 mod balance;
+mod context;
 mod live;
 mod outage;
 mod quiet;

@@ -1,0 +1,82 @@
+//! Calls by the room application's word: opened, kept open and split at the collector.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use roomtone_hw_tests::netns::TwoHosts;
+use roomtone_hw_tests::pair::Place;
+use serde_json::Value;
+
+const EXTRA: &str = "\n[media]\ncall_idle = \"5s\"\n\n[context]\nsocket = \"room.sock\"\n";
+const GUARD: Duration = Duration::from_secs(60);
+
+/// Says something on the context socket, as a room's script does.
+fn say(place: &Place, folder: &Path, arguments: &[&str]) -> Vec<u8> {
+    let mut command = place.program("roomtone-agent");
+    command.arg("call").args(arguments).arg("--socket").arg(folder.join("room.sock"));
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    done.stdout
+}
+
+fn rehearse(place: &Place, seconds: u32) {
+    let mut command = place.program("roomtone-agent");
+    command.args(["rehearse", "--seconds", &seconds.to_string()]);
+    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+}
+
+/// Waits until the collector's list satisfies `done`.
+fn wait(place: &Place, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let started = Instant::now();
+    loop {
+        let calls = place.calls().unwrap();
+        if done(&calls) {
+            return calls;
+        }
+        assert!(started.elapsed() < GUARD, "{what} did not happen: {calls:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn legs(call: &Value) -> usize {
+    call["legs"].as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn context_holds_a_call_through_silence_and_the_next_one_splits() {
+    let Some(hosts) = TwoHosts::make("context").unwrap() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path()).unwrap().behind(&hosts.prefix(0));
+    place.prepare(0, EXTRA).unwrap();
+    let (_collector, address) = place.start_collector().unwrap();
+    let _agent = place.start_agent(&address, true).unwrap();
+    let say = |arguments: &[&str]| say(&place, folder.path(), arguments);
+
+    say(&["begin", "--id", "a", "--service", "teams"]);
+    let status: Value = serde_json::from_slice(&say(&["status", "--json"])).unwrap();
+    assert_eq!((&status["inCall"], &status["source"]), (&true.into(), &"context".into()));
+    let calls = wait(&place, "a call without packets", |calls| calls.len() == 1);
+    assert_eq!((&calls[0]["id"], legs(&calls[0])), (&status["call"], 0));
+    rehearse(&place, 3);
+    // The silence is the matter here: without the context the call would be over after 5 s.
+    std::thread::sleep(Duration::from_secs(8));
+    rehearse(&place, 3);
+    let first: Value = serde_json::from_slice(&say(&["status", "--json"])).unwrap();
+    assert_eq!(first["call"], status["call"], "still the same call");
+    // The next call begins within the idle time of the one before.
+    say(&["begin", "--id", "b"]);
+    rehearse(&place, 3);
+    say(&["end"]);
+    let calls = wait(&place, "the end of both", |calls| {
+        calls.len() == 2 && calls.iter().all(|call| call["state"] == "closed")
+    });
+    let of = |id: &Value| calls.iter().find(|call| call["id"] == *id).unwrap();
+    // Two ends of each rehearsal on this host, two legs each.
+    assert_eq!(legs(of(&status["call"])), 4, "{calls:#?}");
+    let second = calls.iter().find(|call| call["id"] != status["call"]).unwrap();
+    assert_eq!(legs(second), 2, "{calls:#?}");
+    for call in &calls {
+        assert_eq!((&call["rehearsal"], &call["closeReason"]), (&false.into(), &"idle".into()));
+    }
+}
