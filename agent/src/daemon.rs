@@ -5,6 +5,7 @@
 //! Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a path that it taps.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,6 +23,8 @@ use crate::config::Config;
 use crate::context::{self, Desk};
 use crate::media::Event;
 use crate::observe::{self, Noticed, Observer};
+use crate::open_call::OpenCall;
+use crate::open_call::file::MarkFile;
 use crate::report::Recorder;
 use crate::spool::{self, Position, Spool, SpoolError};
 use crate::tap::TapError;
@@ -85,6 +88,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let (observer, stop, events) =
         Observer::open(&config.tap, &config.media, &config.collector, seed()?)?;
     let spool = Rc::new(RefCell::new(open_spool(config)?));
+    let (mark_file, killed_in) = MarkFile::open(beside_spool(config, "call.json"));
     let appended = Arc::new(Notify::new());
     // Nobody serves requests yet: self-tests arrive with the device watch.
     let (requests, _unserved) = mpsc::channel(REQUESTS_MAX);
@@ -107,7 +111,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         let _ = shutdown.await;
     }));
 
-    let journal = Journal {
+    let mut journal = Journal {
         spool,
         appended,
         recorder: Recorder::new(),
@@ -115,7 +119,15 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         owes_sync: false,
         calls,
         desk,
+        open_call: OpenCall::default(),
+        mark_file,
     };
+    if let Some(mark) = killed_in {
+        tracing::info!("the agent was killed in a call, which is closed now");
+        journal.records.push(Record::CallClosed(mark.closed()));
+    }
+    // Before anything else is recorded.
+    journal.write();
     journal.keep(events, devices, status, &stop, [&mut terminate, &mut interrupt]).await;
     if let Some(clients) = clients {
         clients.abort();
@@ -144,11 +156,10 @@ fn watch_devices(config: &Config) -> Result<Watching, DaemonError> {
         // A channel whose other end is gone says so at once.
         return Ok((None, mpsc::channel(1).1, None));
     }
-    let beside_spool = config.spool.directory.parent().unwrap_or(&config.spool.directory);
     let options = watch::Options {
         root: "/".into(),
         with_mixers: true,
-        carry: beside_spool.join("devices.json"),
+        carry: beside_spool(config, "devices.json"),
         call_idle: config.media.call_idle,
         seed: seed()?,
     };
@@ -169,6 +180,11 @@ async fn open_context(config: &Config, desk: &Desk) -> Option<tokio::task::JoinH
             None
         }
     }
+}
+
+/// Where a file lies that outlives the process and is no record.
+fn beside_spool(config: &Config, name: &str) -> PathBuf {
+    config.spool.directory.parent().unwrap_or(&config.spool.directory).join(name)
 }
 
 fn open_spool(config: &Config) -> Result<Spool, DaemonError> {
@@ -233,6 +249,9 @@ struct Journal {
     calls: Option<watch::Handle>,
     /// Hears of calls, so that the room application is told of them.
     desk: Desk,
+    /// What closes the call if this process is killed in it.
+    open_call: OpenCall,
+    mark_file: MarkFile,
 }
 
 impl Journal {
@@ -248,6 +267,7 @@ impl Journal {
         // Without a device watch the channel is closed from the start.
         let mut watched = true;
         loop {
+            let mark_due = self.open_call.poll_timeout().map(|(at, _)| at.since(system::now()));
             tokio::select! {
                 noticed = events.recv() => match noticed {
                     Some(noticed) => {
@@ -276,6 +296,10 @@ impl Journal {
                 }
                 // In a silent night no next record would bring the next try.
                 () = tokio::time::sleep(SYNC_AGAIN), if self.owes_sync => self.sync(),
+                () = tokio::time::sleep(mark_due.unwrap_or_default()), if mark_due.is_some() => {
+                    let (now, wall) = system::now_and_wall();
+                    self.open_call.handle_timeout(now, wall);
+                }
                 _ = terminate.recv() => stop.stop(),
                 _ = interrupt.recv() => stop.stop(),
             }
@@ -294,6 +318,7 @@ impl Journal {
 
     fn note(&mut self, (event, wall): Noticed) {
         self.desk.note(&event, wall);
+        self.open_call.handle_event(&event, wall);
         if let Some(calls) = &self.calls {
             match event {
                 Event::CallOpened { call, at, .. } => calls.call(Call::Opened(call, at)),
@@ -322,10 +347,22 @@ impl Journal {
     }
 
     /// Appends and makes durable; a refused record is counted by the spool and reported lost.
+    ///
+    /// A call's mark is there before its beginning is, and goes when its end is durable: whenever this process is
+    /// killed, each beginning has an end.
     fn write(&mut self) {
-        if self.records.is_empty() {
-            return;
+        if !self.mark_file.is_there() {
+            self.mark_file.keep(self.open_call.mark());
         }
+        if !self.records.is_empty() {
+            self.append();
+        }
+        if !self.owes_sync {
+            self.mark_file.keep(self.open_call.mark());
+        }
+    }
+
+    fn append(&mut self) {
         let mut spool = self.spool.borrow_mut();
         for record in self.records.drain(..) {
             if let Err(error) = spool.append(record, stamp()) {

@@ -11,6 +11,7 @@ pub mod context;
 pub mod daemon;
 pub mod media;
 pub mod observe;
+pub mod open_call;
 pub mod rehearse;
 pub mod report;
 pub mod show;

@@ -30,7 +30,8 @@ pub enum CallPurpose {
 pub struct CallClosed {
     /// The call.
     pub call: CallId,
-    /// When its last packet was seen, or the room application ended it where that is later.
+    /// When its last packet was seen, or the room application ended it where that is later; the last moment that is
+    /// known where the agent was killed.
     pub closed: Stamp,
     /// Why it counts as over.
     pub reason: CallCloseReason,
@@ -43,6 +44,6 @@ pub struct CallClosed {
 pub enum CallCloseReason {
     /// No media packet for the idle time (15 s by default), or the room application ended it.
     Idle,
-    /// The agent stopped while it was open.
+    /// The agent stopped, or was killed, while it was open.
     AgentStopped,
 }

@@ -1,4 +1,4 @@
-//! Calls by the room application's word: opened, kept open and split at the collector.
+//! Calls by the room application's word: opened, kept open and split at the collector, and closed after a kill.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -79,4 +79,27 @@ fn context_holds_a_call_through_silence_and_the_next_one_splits() {
     for call in &calls {
         assert_eq!((&call["rehearsal"], &call["closeReason"]), (&false.into(), &"idle".into()));
     }
+}
+
+#[test]
+fn call_of_a_context_whose_agent_is_killed_is_closed_by_its_next_life() {
+    let Some(hosts) = TwoHosts::make("ctxkill").unwrap() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(folder.path()).unwrap().behind(&hosts.prefix(0));
+    place.prepare(0, EXTRA).unwrap();
+    let (_collector, address) = place.start_collector().unwrap();
+    let agent = place.start_agent(&address, true).unwrap();
+    say(&place, folder.path(), &["begin", "--id", "a"]);
+    let calls = wait(&place, "the call", |calls| calls.len() == 1);
+    assert_eq!(calls[0]["state"], "live");
+    agent.kill().unwrap();
+    // The socket of the killed agent lies there still, and gives way.
+    let _agent = place.start_agent(&address, true).unwrap();
+    let calls = wait(&place, "its end", |calls| calls.iter().all(|c| c["state"] == "closed"));
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0]["closeReason"], "agentStopped");
+    // The new life knows of no call.
+    let status = say(&place, folder.path(), &["status"]);
+    assert_eq!(String::from_utf8(status).unwrap(), "no call is on\n");
+    assert!(!folder.path().join("call.json").exists());
 }

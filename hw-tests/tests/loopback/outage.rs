@@ -93,12 +93,16 @@ fn agent_killed_in_mid_call_loses_nothing_that_it_had_recorded() {
     agent.kill().unwrap();
     let _agent = place.start_agent(&address, true).unwrap();
     call.wait().unwrap();
-    // The second life of the agent saw the rest as a call of its own.
-    let calls = wait(&place, "the second call's end", |calls| {
-        calls.len() == 2 && calls.iter().any(|call| call["state"] == "closed")
+    // The second life of the agent closed that call, and saw the rest as a call of its own.
+    let calls = wait(&place, "the end of both", |calls| {
+        calls.len() == 2 && calls.iter().all(|call| call["state"] == "closed")
     });
     let first = calls.iter().find(|call| call["id"] == before[0]["id"]).unwrap();
     assert!(has_interval(first));
+    assert_eq!(first["closeReason"], "agentStopped");
+    // The mark had followed with the interval.
+    let [began, ended] = ["start", "end"].map(|key| first[key].as_str().unwrap().to_owned());
+    assert!(began < ended, "{began} to {ended}");
     let second = calls.iter().find(|call| call["id"] != before[0]["id"]).unwrap();
     check_sums(second);
     let endpoints = place.ask(&["endpoints"]).unwrap();
