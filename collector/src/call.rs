@@ -3,6 +3,7 @@
 //! [`CallFacts`] holds what was said, [`view::CallView`] what it comes to. Where two records tell the same thing the
 //! later one wins ([`supersedes`]).
 
+pub mod device;
 pub mod view;
 
 use std::collections::BTreeMap;

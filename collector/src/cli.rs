@@ -10,15 +10,17 @@ use clap::{Args, Parser, Subcommand};
 use roomtone_protocol::id::CallId;
 use serde::Serialize;
 
+use crate::call::CallFacts;
 use crate::call::view::{CallState, CallView, SILENT_AFTER};
 use crate::clock;
 use crate::config::{self, Config, ConfigError};
 use crate::dev_certificates::{self, DevCertificatesError};
+use crate::naming::{self, NameError};
 use crate::report::json::{self, Detail};
-use crate::report::{Names, table, watch::Watch};
+use crate::report::{Names, devices, table, watch::Watch};
 use crate::server::{self, ServeError};
 use crate::store::sqlite::SqliteReader;
-use crate::store::{StoreError, StoreReader};
+use crate::store::{EndpointFacts, StoreError, StoreReader};
 use crate::{telemetry, text};
 
 /// Takes in what roomtone agents measured, stores it per leg and shows it.
@@ -58,6 +60,20 @@ enum Command {
     },
     /// List the endpoints and what became of their records.
     Endpoints {
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// List the latest self-tests of microphones and loudspeakers, newest first.
+    Selftests {
+        /// Only those of this endpoint: its id, its name, or a beginning of either that only it has.
+        #[arg(long, value_name = "ENDPOINT")]
+        endpoint: Option<String>,
+        /// How far back to look, like 90m, 24h or 7d.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_since)]
+        since: Duration,
+        /// The most self-tests to list.
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
         #[command(flatten)]
         reading: Reading,
     },
@@ -118,6 +134,9 @@ pub enum CommandError {
         /// What was asked for.
         id: CallId,
     },
+    /// The endpoint that was named is none, or more than one.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// Nobody takes the output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -133,6 +152,7 @@ impl CommandError {
             | Self::Store(_)
             | Self::DevCertificates(_)
             | Self::NoCall { .. }
+            | Self::Name(_)
             | Self::Output(_) => 1,
         }
     }
@@ -159,6 +179,9 @@ impl Cli {
             Command::Calls { since, limit, reading } => calls(since, limit as usize, &reading),
             Command::Call { id, reading } => call(id, &reading),
             Command::Endpoints { reading } => endpoints(&reading),
+            Command::Selftests { endpoint, since, limit, reading } => {
+                self_tests(endpoint.as_deref(), since, limit as usize, &reading)
+            }
             Command::Watch { place } => watch(&place),
             Command::DevCertificates { directory, endpoint_names } => {
                 make_certificates(&directory, &endpoint_names)
@@ -171,12 +194,10 @@ fn calls(since: Duration, limit: usize, reading: &Reading) -> Result<(), Command
     let reader = reading.place.open()?;
     let now_us = clock::wall_us();
     let since_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    let views: Vec<CallView> = reader
-        .recent_calls(now_us.saturating_sub(since_us), limit)?
-        .iter()
-        .map(|facts| CallView::new(facts, now_us))
-        .collect();
-    let names = Names::new(&reader.endpoints()?);
+    let endpoints = reader.endpoints()?;
+    let facts = reader.recent_calls(now_us.saturating_sub(since_us), limit)?;
+    let views = views(&facts, &endpoints, now_us);
+    let names = Names::new(&endpoints);
     if reading.json {
         let calls =
             views.iter().map(|view| json::Call::new(view, &names, Detail::Totals)).collect();
@@ -188,12 +209,12 @@ fn calls(since: Duration, limit: usize, reading: &Reading) -> Result<(), Command
 fn call(id: CallId, reading: &Reading) -> Result<(), CommandError> {
     let reader = reading.place.open()?;
     let now_us = clock::wall_us();
-    let views: Vec<CallView> =
-        reader.call(id)?.iter().map(|facts| CallView::new(facts, now_us)).collect();
+    let endpoints = reader.endpoints()?;
+    let views = views(&reader.call(id)?, &endpoints, now_us);
     if views.is_empty() {
         return Err(CommandError::NoCall { id });
     }
-    let names = Names::new(&reader.endpoints()?);
+    let names = Names::new(&endpoints);
     if reading.json {
         let calls =
             views.iter().map(|view| json::Call::new(view, &names, Detail::Intervals)).collect();
@@ -203,6 +224,11 @@ fn call(id: CallId, reading: &Reading) -> Result<(), CommandError> {
     print(&texts.join("\n"))
 }
 
+fn views(calls: &[CallFacts], endpoints: &[EndpointFacts], now_us: u64) -> Vec<CallView> {
+    let endpoint = |id| endpoints.iter().find(|it| it.endpoint == id);
+    calls.iter().map(|facts| CallView::new(facts, endpoint(facts.endpoint), now_us)).collect()
+}
+
 fn endpoints(reading: &Reading) -> Result<(), CommandError> {
     let endpoints = reading.place.open()?.endpoints()?;
     if reading.json {
@@ -210,6 +236,26 @@ fn endpoints(reading: &Reading) -> Result<(), CommandError> {
         return print_json(&json::Endpoints { endpoints });
     }
     print(&table::endpoints(&endpoints))
+}
+
+fn self_tests(
+    endpoint: Option<&str>,
+    since: Duration,
+    limit: usize,
+    reading: &Reading,
+) -> Result<(), CommandError> {
+    let reader = reading.place.open()?;
+    let endpoints = reader.endpoints()?;
+    let endpoint =
+        endpoint.map(|given| naming::resolve(given, &endpoints)).transpose()?.map(|it| it.endpoint);
+    let since_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    let tests = reader.self_tests(endpoint, clock::wall_us().saturating_sub(since_us), limit)?;
+    let names = Names::new(&endpoints);
+    if reading.json {
+        let self_tests = tests.iter().map(|test| json::SelfTest::new(test, &names)).collect();
+        return print_json(&json::SelfTests { self_tests });
+    }
+    print(&devices::self_tests(&tests, &names))
 }
 
 /// How often live calls are looked at.
@@ -224,14 +270,12 @@ fn watch(place: &Place) -> Result<(), CommandError> {
     loop {
         let now_us = clock::wall_us();
         let silent_us = u64::try_from(SILENT_AFTER.as_micros()).unwrap_or(u64::MAX);
-        let views: Vec<CallView> = reader
-            .recent_calls(now_us.saturating_sub(silent_us), WATCH_CALLS_MAX)?
-            .iter()
-            .map(|facts| CallView::new(facts, now_us))
-            // A call that has just closed is told to its last interval where lines are told.
-            .filter(|view| !is_terminal || view.state == CallState::Live)
-            .collect();
-        let names = Names::new(&reader.endpoints()?);
+        let endpoints = reader.endpoints()?;
+        let facts = reader.recent_calls(now_us.saturating_sub(silent_us), WATCH_CALLS_MAX)?;
+        let mut views = views(&facts, &endpoints, now_us);
+        // A call that has just closed is told to its last interval where lines are told.
+        views.retain(|view| !is_terminal || view.state == CallState::Live);
+        let names = Names::new(&endpoints);
         if is_terminal {
             let time = text::short_time(now_us);
             // Home and clear to the end (ECMA-48 CUP, ED): no flicker and no scrollback.

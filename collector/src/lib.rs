@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod dev_certificates;
 pub mod ingest;
+pub mod naming;
 pub mod report;
 pub mod server;
 pub mod store;

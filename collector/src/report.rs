@@ -1,14 +1,16 @@
-//! What a person or a script gets to read: [`json`] and [`table`] make text of views, [`watch`] follows live calls.
+//! What a person or a script gets to read: [`json`], [`table`] and [`devices`] make text of views, [`watch`] follows
+//! live calls.
 //!
 //! Numbers become milliseconds and ratios only here. Whatever came from a peer is escaped before it reaches a terminal.
 
+pub mod devices;
 pub mod json;
 pub mod table;
 pub mod watch;
 
 use std::collections::BTreeMap;
 
-use roomtone_protocol::device::{DeviceCause, DeviceSide, EpisodeState};
+use roomtone_protocol::device::{DeviceCause, DeviceSide, EpisodeState, SelfTestOutcome};
 use roomtone_protocol::id::EndpointId;
 use roomtone_protocol::media::{ClockRateSource, Direction, Media, Transport};
 
@@ -71,6 +73,7 @@ fn state(state: CallState) -> &'static str {
     match state {
         CallState::Live => "live",
         CallState::Silent => "silent",
+        CallState::Unknown => "unknown",
         CallState::Closed(_) => "closed",
     }
 }
@@ -106,9 +109,27 @@ fn episode_state(state: EpisodeState) -> &'static str {
     }
 }
 
+fn outcome(outcome: SelfTestOutcome) -> &'static str {
+    match outcome {
+        SelfTestOutcome::Heard => "heard",
+        SelfTestOutcome::NotHeard => "notHeard",
+        SelfTestOutcome::NoSignal => "noSignal",
+        SelfTestOutcome::CaptureFailed => "captureFailed",
+        SelfTestOutcome::RenderFailed => "renderFailed",
+        SelfTestOutcome::Busy => "busy",
+        SelfTestOutcome::InCall => "inCall",
+        SelfTestOutcome::NoDevice => "noDevice",
+    }
+}
+
 /// 0.1 ms as milliseconds.
 fn ms(dms: u32) -> f64 {
     f64::from(dms) / 10.0
+}
+
+/// Tenths as a number with a point.
+fn tenths(tenths: u64) -> f64 {
+    tenths as f64 / 10.0
 }
 
 /// A part of a whole, `None` without a whole.

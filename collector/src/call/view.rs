@@ -16,6 +16,7 @@ use roomtone_protocol::media::{
 };
 
 use super::{CallFacts, IntervalFacts, LegFacts};
+use crate::store::EndpointFacts;
 
 /// An open call that was not heard of for this long is no longer live: nine whole intervals went missing.
 pub const SILENT_AFTER: Duration = Duration::from_secs(90);
@@ -35,6 +36,8 @@ pub struct CallView {
     pub start_us: u64,
     /// Last packet, likewise; `None` while it is not closed.
     pub end_us: Option<u64>,
+    /// When the latest record of it came, microseconds since 1970, collector's clock.
+    pub last_heard_us: u64,
     /// How long it lasted by the endpoint's uptime, in microseconds: true across steps of its wall clock; `None` while
     /// it goes on, or where its beginning was lost.
     pub lasted_us: Option<u64>,
@@ -51,8 +54,11 @@ pub struct CallView {
 pub enum CallState {
     /// Heard of lately and not closed.
     Live,
-    /// Not closed, and silent for [`SILENT_AFTER`]: the endpoint or its path is down.
+    /// Not closed and silent for [`SILENT_AFTER`], though its endpoint is connected: its agent measures no more.
     Silent,
+    /// Not closed and silent for as long, and its endpoint is not connected: nobody can tell whether the call goes on,
+    /// or whether the endpoint will ever come back.
+    Unknown,
     /// Over.
     Closed(CallCloseReason),
 }
@@ -172,14 +178,16 @@ pub struct DirectionView {
 }
 
 impl CallView {
-    /// Makes the view of a call as of `now_us` (collector's clock, microseconds since 1970).
+    /// Makes the view of a call as of `now_us` (collector's clock, microseconds since 1970); `endpoint` is what is
+    /// known of its endpoint.
     #[must_use]
-    pub fn new(facts: &CallFacts, now_us: u64) -> Self {
+    pub fn new(facts: &CallFacts, endpoint: Option<&EndpointFacts>, now_us: u64) -> Self {
         let silent_us = now_us.saturating_sub(facts.last_received_us);
         let state = match facts.closed {
             Some(told) => CallState::Closed(told.value.1),
             None if u128::from(silent_us) < SILENT_AFTER.as_micros() => CallState::Live,
-            None => CallState::Silent,
+            None if endpoint.is_some_and(|it| it.connected) => CallState::Silent,
+            None => CallState::Unknown,
         };
         let mut episodes: Vec<DeviceEpisode> =
             facts.episodes.values().map(|told| told.value.clone()).collect();
@@ -191,6 +199,7 @@ impl CallView {
             state,
             start_us: facts.opened.map_or(facts.first_received_us, |told| told.value.0.wall_us),
             end_us: facts.closed.map(|told| told.value.0.wall_us),
+            last_heard_us: facts.last_received_us,
             lasted_us: facts.opened.zip(facts.closed).and_then(|(opened, closed)| {
                 closed.value.0.uptime_us.checked_sub(opened.value.0.uptime_us)
             }),
@@ -468,4 +477,38 @@ fn weighted_mean(terms: impl Iterator<Item = (u32, u64)>) -> Option<u32> {
         (sum + u128::from(value) * u128::from(weight), total + u128::from(weight))
     });
     u32::try_from(sum.checked_div(weight)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RecordCounts;
+
+    const HEARD_US: u64 = 1_000_000_000;
+
+    fn state(after_us: u64, connected: bool) -> CallState {
+        let endpoint = EndpointFacts {
+            endpoint: EndpointId([1; 16]),
+            name: String::new(),
+            agent_version: String::new(),
+            link: None,
+            first_seen_us: 0,
+            last_seen_us: HEARD_US,
+            connected,
+            calls: 1,
+            counts: RecordCounts::default(),
+        };
+        let facts = CallFacts::new(endpoint.endpoint, CallId(1), HEARD_US);
+        let view = CallView::new(&facts, Some(&endpoint), HEARD_US + after_us);
+        assert_eq!(view.last_heard_us, HEARD_US);
+        view.state
+    }
+
+    /// 90 s: [`SILENT_AFTER`].
+    #[test]
+    fn open_call_of_an_endpoint_that_went_away_is_unknown_and_not_open_for_ever() {
+        assert_eq!(state(89_999_999, false), CallState::Live, "a short break tells nothing");
+        assert_eq!(state(90_000_000, false), CallState::Unknown);
+        assert_eq!(state(90_000_000, true), CallState::Silent);
+    }
 }

@@ -7,12 +7,14 @@ use roomtone_protocol::ratio::Ratio;
 use serde::Serialize;
 
 use super::{
-    Names, cause, clock_rate_source, direction, episode_state, media, ms, side, state, transport,
+    Names, cause, clock_rate_source, direction, episode_state, media, ms, outcome, side, state,
+    tenths, transport,
 };
+use crate::call::device::{glitches_per_5_minutes_tenths, is_poor};
 use crate::call::view::{
     CallState, CallView, DirectionView, IntervalView, LegView, RttView, Source, StreamView,
 };
-use crate::store::{EndpointFacts, LinkTransport};
+use crate::store::{EndpointFacts, LinkTransport, SelfTestFacts};
 use crate::text::rfc3339;
 
 /// `calls --json` and `call ID --json`: the second with time lines.
@@ -33,6 +35,7 @@ pub struct Call {
     state: &'static str,
     start: Option<String>,
     end: Option<String>,
+    last_heard: Option<String>,
     close_reason: Option<&'static str>,
     legs: Vec<Leg>,
     devices: Vec<Device>,
@@ -129,7 +132,11 @@ struct Device {
     device: String,
     side: &'static str,
     not_functioning: PartOfWhole,
+    poor: bool,
     muted: PartOfWhole,
+    zero_volume: Option<PartOfWhole>,
+    glitches: Option<u32>,
+    glitches_per5_minutes: Option<f64>,
     episodes: u32,
     detector: u16,
 }
@@ -152,6 +159,29 @@ struct Episode {
     onset: Option<String>,
     bad_us: u64,
     state: &'static str,
+}
+
+/// `selftests --json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelfTests {
+    /// The self-tests, newest first.
+    pub self_tests: Vec<SelfTest>,
+}
+
+/// One self-test; `selftest --json` prints one alone.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelfTest {
+    endpoint: CallEndpoint,
+    ended: Option<String>,
+    received: Option<String>,
+    requested: bool,
+    capture: Option<String>,
+    render: Option<String>,
+    outcome: &'static str,
+    level_db: Option<f64>,
+    delay_ms: Option<f64>,
 }
 
 /// `endpoints --json`.
@@ -206,10 +236,11 @@ impl Call {
             state: state(view.state),
             start: rfc3339(view.start_us),
             end: view.end_us.and_then(rfc3339),
+            last_heard: rfc3339(view.last_heard_us),
             close_reason: match view.state {
                 CallState::Closed(CallCloseReason::Idle) => Some("idle"),
                 CallState::Closed(CallCloseReason::AgentStopped) => Some("agentStopped"),
-                CallState::Live | CallState::Silent => None,
+                CallState::Live | CallState::Silent | CallState::Unknown => None,
             },
             legs: view.legs.iter().map(|leg| Leg::new(leg, detail)).collect(),
             devices: view.devices.iter().map(Device::new).collect(),
@@ -318,7 +349,11 @@ impl Device {
             device: summary.device.as_str().to_owned(),
             side: side(summary.side),
             not_functioning: PartOfWhole::new(summary.not_functioning),
+            poor: is_poor(summary.not_functioning),
             muted: PartOfWhole::new(summary.muted),
+            zero_volume: summary.zero_volume.map(PartOfWhole::new),
+            glitches: summary.glitches,
+            glitches_per5_minutes: glitches_per_5_minutes_tenths(summary).map(tenths),
             episodes: summary.episodes,
             detector: summary.detector,
         }
@@ -342,6 +377,29 @@ impl Episode {
             onset: rfc3339(episode.onset.wall_us),
             bad_us: episode.bad_us,
             state: episode_state(episode.state),
+        }
+    }
+}
+
+impl SelfTest {
+    /// The JSON of a self-test.
+    #[must_use]
+    pub fn new(facts: &SelfTestFacts, names: &Names) -> Self {
+        let test = &facts.test;
+        let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        Self {
+            endpoint: CallEndpoint {
+                id: facts.endpoint.to_string(),
+                name: names.of(facts.endpoint),
+            },
+            ended: rfc3339(test.ended.wall_us),
+            received: rfc3339(facts.received_us),
+            requested: test.requested,
+            capture: name(&test.capture),
+            render: name(&test.render),
+            outcome: outcome(test.outcome),
+            level_db: test.level_db_tenths.map(|level| f64::from(level) / 10.0),
+            delay_ms: test.delay_us.map(|delay_us| f64::from(delay_us) / 1_000.0),
         }
     }
 }

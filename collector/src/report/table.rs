@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use roomtone_protocol::media::Direction;
 
-use super::{Names, cause, direction, episode_state, media, ms, side, state, transport};
-use crate::call::view::{CallView, DirectionView, LegView, RttView, Source, StreamView};
+use super::{Names, cause, devices, direction, episode_state, media, ms, side, state, transport};
+use crate::call::view::{CallState, CallView, DirectionView, LegView, RttView, Source, StreamView};
 use crate::store::EndpointFacts;
 use crate::text::{fit, rfc3339, short_time};
 
@@ -16,9 +16,9 @@ use crate::text::{fit, rfc3339, short_time};
 pub const COLUMNS: usize = 100;
 
 /// The room of an endpoint's name.
-const NAME_COLUMNS: usize = 17;
+pub(super) const NAME_COLUMNS: usize = 17;
 /// The room of a device's name.
-const DEVICE_COLUMNS: usize = 34;
+pub(super) const DEVICE_COLUMNS: usize = 34;
 /// The most intervals of a leg that a table shows; JSON has them all.
 const INTERVALS_MAX: usize = 60;
 
@@ -71,7 +71,7 @@ pub fn call(view: &CallView, names: &Names) -> String {
     };
     line("call", format!("{}{}", view.call, rehearsal(view)));
     line("endpoint", format!("{} ({})", names.of(view.endpoint), view.endpoint));
-    line("state", state(view.state).to_owned());
+    line("state", since(view));
     line("started", rfc3339(view.start_us).unwrap_or_else(|| "-".to_owned()));
     if let Some(end_us) = view.end_us {
         line("ended", rfc3339(end_us).unwrap_or_else(|| "-".to_owned()));
@@ -83,21 +83,7 @@ pub fn call(view: &CallView, names: &Names) -> String {
     }
     if !view.devices.is_empty() {
         out.push('\n');
-        let mut table =
-            plain(&["DEVICE", "SIDE", "NOT FUNCTIONING", "OF CALL", "MUTED", "EPISODES"], WIDE);
-        right(&mut table, &[2, 3, 4, 5]);
-        for device in &view.devices {
-            let bad = device.not_functioning;
-            table.add_row([
-                fit(&device.device, DEVICE_COLUMNS),
-                side(device.side).to_owned(),
-                percent(bad.part_us(), bad.whole_us()),
-                seconds(bad.whole_us()),
-                percent(device.muted.part_us(), device.muted.whole_us()),
-                device.episodes.to_string(),
-            ]);
-        }
-        out += &text(&table);
+        out += &devices::totals(&view.devices);
     }
     if !view.episodes.is_empty() {
         out.push('\n');
@@ -256,6 +242,16 @@ fn rehearsal(view: &CallView) -> &'static str {
     if view.is_rehearsal() { " (rehearsal, not a meeting)" } else { "" }
 }
 
+/// The state and, where nobody tells any more, since when.
+fn since(view: &CallView) -> String {
+    let heard = || rfc3339(view.last_heard_us).unwrap_or_else(|| "-".to_owned());
+    match view.state {
+        CallState::Live | CallState::Closed(_) => state(view.state).to_owned(),
+        CallState::Silent => format!("silent since {}, its endpoint is connected", heard()),
+        CallState::Unknown => format!("unknown since {}, its endpoint is not connected", heard()),
+    }
+}
+
 fn lasted(view: &CallView) -> String {
     let by_wall = || latest_us(view).saturating_sub(view.start_us);
     clock(view.lasted_us.unwrap_or_else(by_wall))
@@ -285,7 +281,7 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 /// A count in at most seven columns.
-fn compact(count: u64) -> String {
+pub(super) fn compact(count: u64) -> String {
     match count {
         0..10_000_000 => count.to_string(),
         10_000_000..10_000_000_000 => format!("{}M", count / 1_000_000),
@@ -305,10 +301,10 @@ fn short(count: u64) -> String {
 }
 
 /// Spaces between the columns of a table that needs the room, and of one that does not.
-const NARROW: u16 = 1;
+pub(super) const NARROW: u16 = 1;
 const WIDE: u16 = 2;
 
-fn plain(header: &[&str], gap: u16) -> Table {
+pub(super) fn plain(header: &[&str], gap: u16) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -320,7 +316,7 @@ fn plain(header: &[&str], gap: u16) -> Table {
     table
 }
 
-fn right(table: &mut Table, columns: &[usize]) {
+pub(super) fn right(table: &mut Table, columns: &[usize]) {
     for &column in columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -328,7 +324,7 @@ fn right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-fn text(table: &Table) -> String {
+pub(super) fn text(table: &Table) -> String {
     let mut out = String::new();
     for line in table.lines() {
         out += line.trim_end();
@@ -341,17 +337,18 @@ fn text(table: &Table) -> String {
 mod tests {
     use roomtone_protocol::call::CallPurpose;
     use roomtone_protocol::device::{
-        DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState,
+        DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest,
+        SelfTestOutcome,
     };
-    use roomtone_protocol::id::{CallId, EndpointId, LegNumber};
+    use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
     use roomtone_protocol::media::{LegOpened, Media, StreamKey, Transport};
     use roomtone_protocol::ratio::Ratio;
     use roomtone_protocol::time::Stamp;
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::call::view::{CallState, IntervalView};
-    use crate::store::{LinkTransport, RecordCounts};
+    use crate::call::view::IntervalView;
+    use crate::store::{LinkTransport, RecordCounts, SelfTestFacts};
 
     const NAME: &str = "東京\u{1b}[31m\u{202e}会議室会議室会議室会議室会議室会議室会議室会議室";
 
@@ -392,9 +389,10 @@ mod tests {
             endpoint: EndpointId([255; 16]),
             call: CallId(u64::MAX),
             purpose: Some(CallPurpose::Rehearsal),
-            state: CallState::Silent,
+            state: CallState::Unknown,
             start_us: 0,
             end_us: Some(359_999_000_000),
+            last_heard_us: 253_402_300_799_999_999,
             lasted_us: Some(359_999_000_000),
             legs: vec![LegView {
                 leg: u16::MAX,
@@ -444,8 +442,8 @@ mod tests {
                 muted: Ratio::new(1, 1).unwrap(),
                 episodes: u32::MAX,
                 detector: u16::MAX,
-                zero_volume: None,
-                glitches: None,
+                zero_volume: Ratio::new(1, 1),
+                glitches: Some(u32::MAX),
             }],
         }
     }
@@ -471,7 +469,28 @@ mod tests {
             },
         };
         let names = Names::new(std::slice::from_ref(&facts));
-        let texts = [calls(&[widest()], &names), call(&widest(), &names), endpoints(&[facts])];
+        let outcomes = [SelfTestOutcome::CaptureFailed, SelfTestOutcome::NotHeard];
+        let tests = outcomes.map(|outcome| SelfTestFacts {
+            endpoint: EndpointId([255; 16]),
+            by: RecordId { epoch: Epoch(1), sequence: Sequence(1) },
+            received_us: 253_402_300_799_999_999,
+            test: SelfTest {
+                ended: Stamp { wall_us: u64::MAX, uptime_us: u64::MAX },
+                requested: true,
+                capture: "東".repeat(26).as_str().try_into().unwrap(),
+                render: NAME.chars().take(20).collect::<String>().as_str().try_into().unwrap(),
+                outcome,
+                level_db_tenths: Some(i16::MIN),
+                delay_us: Some(u32::MAX),
+            },
+        });
+        assert!(!devices::verdict(&tests[1].test).contains(['\u{1b}', '\u{202e}']));
+        let texts = [
+            calls(&[widest()], &names),
+            call(&widest(), &names),
+            devices::self_tests(&tests, &names),
+            endpoints(&[facts]),
+        ];
         for line in texts.iter().flat_map(|text| text.lines()) {
             assert!(line.width() <= COLUMNS, "{} columns: {line}", line.width());
             assert!(!line.contains(['\u{1b}', '\u{202e}']), "{line:?}");

@@ -168,20 +168,24 @@ async fn reading_commands_answer_beside_a_running_serve_within_a_hundred_columns
         text(&["call", &closed, "--store", "store"]),
         text(&["call", &live, "--store", "store"]),
         text(&with(&["endpoints"])),
+        text(&with(&["selftests", "--endpoint", "WIDE-"])),
     ];
     for table in &tables {
         for line in table.lines() {
             assert!(line.width() <= 100, "{} columns: {line}", line.width());
         }
     }
-    let [calls, call, rehearsed, endpoints] = &tables;
+    let [calls, call, rehearsed, endpoints, self_tests] = &tables;
     assert!(calls.contains(&closed) && calls.contains("live*"), "{calls}");
     // 60 of 3,000 lost: 2 %; jitter 3.1 ms; 3 s of 60 s: 5 %.
     for part in
-        ["2.00%", "3.1", "stalled", "5.00%", "[2001:db8:1111:2222:3333:4444:5555:6666]:3480"]
+        ["2.00%", "3.1", "stalled", "5.00% !", "[2001:db8:1111:2222:3333:4444:5555:6666]:3480"]
     {
         assert!(call.contains(part), "{part} in {call}");
     }
+    // 6 s of 60 s at volume 0; 4 glitches in 60 s are 20 in 300 s.
+    assert!(call.contains(" 10.00% ") && call.contains(" 20.0 "), "{call}");
+    assert!(self_tests.contains(" request notHeard "), "{self_tests}");
     assert!(rehearsed.contains("(rehearsal, not a meeting)"), "{rehearsed}");
     assert!(endpoints.contains(" up "), "{endpoints}");
 
@@ -189,6 +193,7 @@ async fn reading_commands_answer_beside_a_running_serve_within_a_hundred_columns
         serde_json::from_str(&text(&["call", &live, "--json", "--store", "store"])).unwrap();
     let call = &json["calls"][0];
     assert_eq!((&call["state"], &call["rehearsal"]), (&"live".into(), &true.into()));
+    assert_eq!(call["closeReason"], serde_json::Value::Null);
     let leg = &call["legs"][0];
     assert_eq!(leg["source"], "intervals");
     // Two intervals of 490 received and 10 lost each.
@@ -202,6 +207,25 @@ async fn reading_commands_answer_beside_a_running_serve_within_a_hundred_columns
         serde_json::json!({"count": 4, "minMs": 39.0, "meanMs": 40.0, "maxMs": 41.0, "lastMs": null})
     );
     assert_eq!(leg["intervals"][1]["start"], "2026-11-22T23:59:10.000Z");
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&text(arguments)).unwrap()
+    };
+    let device = &json(&["call", &closed, "--json", "--store", "store"])["calls"][0]["devices"][0];
+    assert_eq!(
+        (&device["poor"], &device["glitches"], &device["glitchesPer5Minutes"]),
+        (&true.into(), &4.into(), &20.0.into())
+    );
+    assert_eq!(
+        device["zeroVolume"],
+        serde_json::json!({"partUs": 6_000_000, "wholeUs": 60_000_000, "ratio": 0.1})
+    );
+    let test = &json(&with(&["selftests", "--json"]))["selfTests"][0];
+    assert_eq!(
+        (&test["outcome"], &test["requested"], &test["capture"], &test["delayMs"]),
+        (&"notHeard".into(), &true.into(), &"USB Room Mic".into(), &serde_json::Value::Null)
+    );
+    let line = fails(&["selftests", "--endpoint", "bergen", "--store", "store"], directory, 1);
+    assert!(line.contains("no endpoint `bergen`"), "{line}");
     let (code, _) = serve.terminate();
     assert_eq!(code, Some(0));
 }
