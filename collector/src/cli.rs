@@ -11,6 +11,7 @@ use roomtone_protocol::id::CallId;
 use serde::Serialize;
 
 use crate::call::CallFacts;
+use crate::call::device::{Choice, EndpointEpisode};
 use crate::call::view::{CallState, CallView, SILENT_AFTER};
 use crate::clock;
 use crate::config::{self, Config, ConfigError};
@@ -60,6 +61,23 @@ enum Command {
     },
     /// List the endpoints and what became of their records.
     Endpoints {
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// List the latest episodes of microphones and loudspeakers that did not function, in calls and outside, newest first.
+    Episodes {
+        /// Only those of this endpoint: its id, its name, or a beginning of either that only it has.
+        #[arg(long, value_name = "ENDPOINT")]
+        endpoint: Option<String>,
+        /// Only those that go on.
+        #[arg(long)]
+        open: bool,
+        /// How far back to look, like 90m, 24h or 7d.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_since)]
+        since: Duration,
+        /// The most episodes to list.
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
         #[command(flatten)]
         reading: Reading,
     },
@@ -179,6 +197,14 @@ impl Cli {
             Command::Calls { since, limit, reading } => calls(since, limit as usize, &reading),
             Command::Call { id, reading } => call(id, &reading),
             Command::Endpoints { reading } => endpoints(&reading),
+            Command::Episodes { endpoint, open, since, limit, reading } => {
+                let choice = Choice {
+                    since_us: clock::wall_us().saturating_sub(micros(since)),
+                    only_open: open,
+                    limit: limit as usize,
+                };
+                episodes(endpoint.as_deref(), &choice, &reading)
+            }
             Command::Selftests { endpoint, since, limit, reading } => {
                 self_tests(endpoint.as_deref(), since, limit as usize, &reading)
             }
@@ -193,9 +219,8 @@ impl Cli {
 fn calls(since: Duration, limit: usize, reading: &Reading) -> Result<(), CommandError> {
     let reader = reading.place.open()?;
     let now_us = clock::wall_us();
-    let since_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
     let endpoints = reader.endpoints()?;
-    let facts = reader.recent_calls(now_us.saturating_sub(since_us), limit)?;
+    let facts = reader.recent_calls(now_us.saturating_sub(micros(since)), limit)?;
     let views = views(&facts, &endpoints, now_us);
     let names = Names::new(&endpoints);
     if reading.json {
@@ -238,6 +263,35 @@ fn endpoints(reading: &Reading) -> Result<(), CommandError> {
     print(&table::endpoints(&endpoints))
 }
 
+fn episodes(
+    endpoint: Option<&str>,
+    choice: &Choice,
+    reading: &Reading,
+) -> Result<(), CommandError> {
+    let reader = reading.place.open()?;
+    let endpoints = reader.endpoints()?;
+    let chosen =
+        endpoint.map(|given| naming::resolve(given, &endpoints)).transpose()?.map(|it| it.endpoint);
+    let mut told = Vec::new();
+    for it in endpoints.iter().filter(|it| chosen.is_none_or(|chosen| chosen == it.endpoint)) {
+        let episodes = reader.episodes(it.endpoint)?.into_values();
+        told.extend(
+            episodes.map(|told| EndpointEpisode { endpoint: it.endpoint, told: told.value }),
+        );
+    }
+    let latest = choice.latest(told);
+    let names = Names::new(&endpoints);
+    if reading.json {
+        let episodes = latest.iter().map(|it| json::EndpointEpisode::new(it, &names)).collect();
+        return print_json(&json::Episodes { episodes });
+    }
+    print(&devices::episodes(&latest, &names))
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn self_tests(
     endpoint: Option<&str>,
     since: Duration,
@@ -248,8 +302,8 @@ fn self_tests(
     let endpoints = reader.endpoints()?;
     let endpoint =
         endpoint.map(|given| naming::resolve(given, &endpoints)).transpose()?.map(|it| it.endpoint);
-    let since_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    let tests = reader.self_tests(endpoint, clock::wall_us().saturating_sub(since_us), limit)?;
+    let since_us = clock::wall_us().saturating_sub(micros(since));
+    let tests = reader.self_tests(endpoint, since_us, limit)?;
     let names = Names::new(&endpoints);
     if reading.json {
         let self_tests = tests.iter().map(|test| json::SelfTest::new(test, &names)).collect();
@@ -269,7 +323,7 @@ fn watch(place: &Place) -> Result<(), CommandError> {
     let mut watch = Watch::default();
     loop {
         let now_us = clock::wall_us();
-        let silent_us = u64::try_from(SILENT_AFTER.as_micros()).unwrap_or(u64::MAX);
+        let silent_us = micros(SILENT_AFTER);
         let endpoints = reader.endpoints()?;
         let facts = reader.recent_calls(now_us.saturating_sub(silent_us), WATCH_CALLS_MAX)?;
         let mut views = views(&facts, &endpoints, now_us);

@@ -3,7 +3,10 @@
 //! Shares are compared in whole microseconds, so that 0.005 is 0.005; only a report makes a number with a point of
 //! them, and rounds it down, so that what is shown as the limit has reached it.
 
-use roomtone_protocol::device::DeviceSummary;
+use std::cmp::Reverse;
+
+use roomtone_protocol::device::{DeviceEpisode, DeviceSummary, EpisodeState};
+use roomtone_protocol::id::EndpointId;
 use roomtone_protocol::ratio::Ratio;
 
 /// Call Analytics takes a session's device for bad from a DeviceCapture- or DeviceRenderNotFunctioningEventRatio of
@@ -30,10 +33,46 @@ pub fn glitches_per_5_minutes_tenths(summary: &DeviceSummary) -> Option<u64> {
     Some(u64::try_from(rate).unwrap_or(u64::MAX))
 }
 
+/// An episode and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointEpisode {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// What it told last.
+    pub told: DeviceEpisode,
+}
+
+/// Which episodes are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Those that were bad at or after this wall time, in microseconds since 1970, by the endpoint's clock.
+    pub since_us: u64,
+    /// Only those that go on.
+    pub only_open: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Choice {
+    /// The chosen of them, newest onset first. An episode that goes on is never too old.
+    #[must_use]
+    pub fn latest(&self, mut told: Vec<EndpointEpisode>) -> Vec<EndpointEpisode> {
+        told.retain(|it| {
+            let is_open = it.told.state == EpisodeState::Open;
+            let until_us = it.told.onset.wall_us.saturating_add(it.told.bad_us);
+            is_open || (!self.only_open && until_us >= self.since_us)
+        });
+        told.sort_by_key(|it| (Reverse(it.told.onset.wall_us), it.told.episode));
+        told.truncate(self.limit);
+        told
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use roomtone_protocol::device::DeviceSide;
+    use roomtone_protocol::device::{DeviceCause, DeviceSide};
     use roomtone_protocol::id::CallId;
+    use roomtone_protocol::time::Stamp;
 
     use super::*;
 
@@ -74,5 +113,36 @@ mod tests {
         let unobserved = DeviceSummary { not_functioning: Ratio::UNOBSERVED, ..summary };
         assert_eq!(glitches_per_5_minutes_tenths(&untold), None);
         assert_eq!(glitches_per_5_minutes_tenths(&unobserved), None);
+    }
+
+    /// Onset and bad time in seconds: one from 10 s to 15 s, one open since 5 s, one from 20 s to 21 s.
+    #[test]
+    fn episodes_that_reach_into_the_time_are_chosen_and_open_ones_always() {
+        let episode = |episode: u64, onset_s: u64, bad_s: u64, state| EndpointEpisode {
+            endpoint: EndpointId(*b"sixteen bytes!!!"),
+            told: DeviceEpisode {
+                episode,
+                call: None,
+                device: "mic".try_into().unwrap(),
+                side: DeviceSide::Capture,
+                cause: DeviceCause::Stalled,
+                onset: Stamp { wall_us: onset_s * 1_000_000, uptime_us: 0 },
+                bad_us: bad_s * 1_000_000,
+                state,
+            },
+        };
+        let told = vec![
+            episode(1, 10, 5, EpisodeState::Recovered),
+            episode(2, 5, 2, EpisodeState::Open),
+            episode(3, 20, 1, EpisodeState::Unrecovered),
+        ];
+        let ids = |since_s: u64, only_open, limit| -> Vec<u64> {
+            let choice = Choice { since_us: since_s * 1_000_000, only_open, limit };
+            choice.latest(told.clone()).iter().map(|it| it.told.episode).collect()
+        };
+        assert_eq!(ids(15, false, 9), [3, 1, 2]);
+        assert_eq!(ids(16, false, 9), [3, 2]);
+        assert_eq!(ids(0, true, 9), [2]);
+        assert_eq!(ids(0, false, 1), [3]);
     }
 }

@@ -6,9 +6,9 @@
 use roomtone_protocol::device::{DeviceSummary, SelfTest, SelfTestOutcome};
 use roomtone_protocol::ratio::Ratio;
 
-use super::table::{DEVICE_COLUMNS, NAME_COLUMNS, NARROW, compact, plain, right, text};
-use super::{Names, outcome, side};
-use crate::call::device::{glitches_per_5_minutes_tenths, is_poor};
+use super::table::{DEVICE_COLUMNS, NAME_COLUMNS, NARROW, compact, plain, right, seconds, text};
+use super::{Names, cause, episode_state, outcome, side};
+use crate::call::device::{EndpointEpisode, glitches_per_5_minutes_tenths, is_poor};
 use crate::store::SelfTestFacts;
 use crate::text::{fit, short_time};
 
@@ -49,6 +49,31 @@ pub fn totals(summaries: &[DeviceSummary]) -> String {
     }
     text(&table)
         + "bad = seconds not functioning, of the seconds observed; ! = 0.5 % or more; glitches in 5 minutes\n"
+}
+
+/// `episodes`.
+#[must_use]
+pub fn episodes(episodes: &[EndpointEpisode], names: &Names) -> String {
+    if episodes.is_empty() {
+        return "no episodes: every device functioned, as far as was told\n".to_owned();
+    }
+    let header =
+        ["SINCE (UTC)", "ENDPOINT", "DEVICE", "SIDE", "CAUSE", "BAD TIME", "STATE", "CALL"];
+    let mut table = plain(&header, NARROW);
+    right(&mut table, &[5]);
+    for EndpointEpisode { endpoint, told } in episodes {
+        table.add_row([
+            short_time(told.onset.wall_us),
+            fit(&names.of(*endpoint), NAME_COLUMNS),
+            fit(&told.device, SUMMARY_COLUMNS),
+            side(told.side).to_owned(),
+            cause(told.cause).to_owned(),
+            seconds(told.bad_us),
+            episode_state(told.state).to_owned(),
+            told.call.map_or("-".to_owned(), |call| call.to_string()),
+        ]);
+    }
+    text(&table)
 }
 
 /// `selftests`.

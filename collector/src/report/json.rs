@@ -10,7 +10,7 @@ use super::{
     Names, cause, clock_rate_source, direction, episode_state, media, ms, outcome, side, state,
     tenths, transport,
 };
-use crate::call::device::{glitches_per_5_minutes_tenths, is_poor};
+use crate::call::device::{self, glitches_per_5_minutes_tenths, is_poor};
 use crate::call::view::{
     CallState, CallView, DirectionView, IntervalView, LegView, RttView, Source, StreamView,
 };
@@ -159,6 +159,23 @@ struct Episode {
     onset: Option<String>,
     bad_us: u64,
     state: &'static str,
+}
+
+/// `episodes --json`.
+#[derive(Debug, Serialize)]
+pub struct Episodes {
+    /// The episodes, newest first.
+    pub episodes: Vec<EndpointEpisode>,
+}
+
+/// One episode with its endpoint, and its call if it was in one.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointEpisode {
+    endpoint: CallEndpoint,
+    call: Option<String>,
+    #[serde(flatten)]
+    episode: Episode,
 }
 
 /// `selftests --json`.
@@ -377,6 +394,18 @@ impl Episode {
             onset: rfc3339(episode.onset.wall_us),
             bad_us: episode.bad_us,
             state: episode_state(episode.state),
+        }
+    }
+}
+
+impl EndpointEpisode {
+    /// The JSON of an episode.
+    #[must_use]
+    pub fn new(it: &device::EndpointEpisode, names: &Names) -> Self {
+        Self {
+            endpoint: CallEndpoint { id: it.endpoint.to_string(), name: names.of(it.endpoint) },
+            call: it.told.call.map(|call| call.to_string()),
+            episode: Episode::new(&it.told),
         }
     }
 }

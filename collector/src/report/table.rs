@@ -266,7 +266,7 @@ fn clock(us: u64) -> String {
     }
 }
 
-fn seconds(us: u64) -> String {
+pub(super) fn seconds(us: u64) -> String {
     if us < 1_000_000_000_000 { format!("{:.1} s", us as f64 / 1e6) } else { "> 11 d".to_owned() }
 }
 
