@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use roomtone_protocol::device::SelfTestOutcome;
 use roomtone_protocol::id::CallId;
 use serde::Serialize;
 
+use crate::admin::client::{self, AskError};
+use crate::admin::dialogue::{Answer, Request, WAIT_MAX};
 use crate::call::CallFacts;
 use crate::call::device::{Choice, EndpointEpisode};
 use crate::call::view::{CallState, CallView, SILENT_AFTER};
@@ -78,6 +81,19 @@ enum Command {
         /// The most episodes to list.
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Ask an endpoint for a self-test of its microphone and loudspeaker, and wait for the result.
+    ///
+    /// A short quiet chirp goes through the loudspeaker and is looked for in the microphone, unless a call is on. Exit
+    /// code 0: it was heard. It takes a running `serve`, and its user or root.
+    Selftest {
+        /// The endpoint: its id, its name, or a beginning of either that only it has.
+        endpoint: String,
+        /// How long to wait for the result, from 1s to 2m.
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_wait)]
+        wait: Duration,
         #[command(flatten)]
         reading: Reading,
     },
@@ -155,6 +171,31 @@ pub enum CommandError {
     /// The endpoint that was named is none, or more than one.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The running `serve` gave no answer.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The endpoint was not asked, or gave no answer.
+    #[error("endpoint {name}: {detail}")]
+    Refused {
+        /// Its name.
+        name: String,
+        /// Why.
+        detail: String,
+    },
+    /// The self-test did not pass.
+    #[error("endpoint {name}: {verdict}")]
+    NotHeard {
+        /// Its name.
+        name: String,
+        /// What was found.
+        verdict: String,
+    },
+    /// The result was stored and cannot be found there any more.
+    #[error("endpoint {name}: the self-test ended, but the store no longer has its result")]
+    ResultGone {
+        /// Its name.
+        name: String,
+    },
     /// Nobody takes the output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -171,6 +212,10 @@ impl CommandError {
             | Self::DevCertificates(_)
             | Self::NoCall { .. }
             | Self::Name(_)
+            | Self::Ask(_)
+            | Self::Refused { .. }
+            | Self::NotHeard { .. }
+            | Self::ResultGone { .. }
             | Self::Output(_) => 1,
         }
     }
@@ -205,6 +250,7 @@ impl Cli {
                 };
                 episodes(endpoint.as_deref(), &choice, &reading)
             }
+            Command::Selftest { endpoint, wait, reading } => self_test(&endpoint, wait, &reading),
             Command::Selftests { endpoint, since, limit, reading } => {
                 self_tests(endpoint.as_deref(), since, limit as usize, &reading)
             }
@@ -292,6 +338,41 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
+fn self_test(given: &str, wait: Duration, reading: &Reading) -> Result<(), CommandError> {
+    let reader = reading.place.open()?;
+    let endpoints = reader.endpoints()?;
+    let endpoint = naming::resolve(given, &endpoints)?.endpoint;
+    let names = Names::new(&endpoints);
+    let name = names.of(endpoint);
+    let request = Request::SelfTest { endpoint, wait };
+    let by = match client::ask(&reading.place.admin_socket()?, &request, wait)? {
+        Answer::SelfTest(by) => by.into(),
+        Answer::Refused { detail, .. } => return Err(CommandError::Refused { name, detail }),
+    };
+    let tests = reader.self_tests(Some(endpoint), 0, SELF_TESTS_LOOKED_AT)?;
+    let Some(facts) = tests.into_iter().find(|it| it.by == by) else {
+        return Err(CommandError::ResultGone { name });
+    };
+    if reading.json {
+        print_json(&json::SelfTest::new(&facts, &names))?;
+    }
+    let verdict = devices::verdict(&facts.test);
+    match facts.test.outcome {
+        SelfTestOutcome::Heard if reading.json => Ok(()),
+        SelfTestOutcome::Heard => print(&format!("{verdict}\n")),
+        SelfTestOutcome::NotHeard
+        | SelfTestOutcome::NoSignal
+        | SelfTestOutcome::CaptureFailed
+        | SelfTestOutcome::RenderFailed
+        | SelfTestOutcome::Busy
+        | SelfTestOutcome::InCall
+        | SelfTestOutcome::NoDevice => Err(CommandError::NotHeard { name, verdict }),
+    }
+}
+
+/// The result was committed a moment ago: more self-tests of one endpoint do not fit into that.
+const SELF_TESTS_LOOKED_AT: usize = 100;
+
 fn self_tests(
     endpoint: Option<&str>,
     since: Duration,
@@ -362,14 +443,39 @@ impl Place {
     fn open(&self) -> Result<SqliteReader, CommandError> {
         // Reading commands tell on stderr which files they leave out, and nothing else.
         telemetry::start("warn");
-        let directory = match (&self.store, &self.config) {
-            (Some(store), _) => store.clone(),
-            (None, Some(config)) => Config::load(config)?.store,
-            (None, None) => unreachable!("clap requires one of the two"),
+        let directory = match self.config()? {
+            Some(config) => config.store,
+            None => self.directory(),
         };
         Ok(SqliteReader::open(&directory)?)
     }
+
+    /// Where the `serve` of this store listens.
+    fn admin_socket(&self) -> Result<PathBuf, CommandError> {
+        Ok(match self.config()? {
+            Some(config) => config.admin_socket,
+            None => self.directory().join(config::ADMIN_SOCKET),
+        })
+    }
+
+    fn config(&self) -> Result<Option<Config>, CommandError> {
+        Ok(self.config.as_deref().map(Config::load).transpose()?)
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.store.clone().expect("clap requires one of the two")
+    }
 }
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|wait| (WAIT_MIN..=WAIT_MAX).contains(wait))
+        .ok_or_else(|| "use a time from 1s to 2m".to_owned())
+}
+
+/// Less is over before any chirp is.
+const WAIT_MIN: Duration = Duration::from_secs(1);
 
 fn parse_since(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)

@@ -33,6 +33,8 @@ pub enum Kind {
     Address(&'static str),
     /// A path.
     Path(&'static str),
+    /// A path that counts from `store.directory`.
+    StorePath(&'static str),
     /// A whole number within bounds.
     Number {
         /// The default.
@@ -90,6 +92,12 @@ pub const REFERENCE: &[OptionReference] = &[
         help: "day files older than this are unlinked",
     },
     OptionReference {
+        key: "admin.socket",
+        kind: Kind::StorePath(ADMIN_SOCKET),
+        unit: "unix socket",
+        help: "where an operator's requests are taken, from root and the collector's own user; at most 107 bytes in all",
+    },
+    OptionReference {
         key: "limits.connections_max",
         kind: Kind::Number { default: 10_000, min: 1, max: 1_000_000 },
         unit: "connections",
@@ -115,6 +123,9 @@ pub const REFERENCE: &[OptionReference] = &[
     },
 ];
 
+/// Where `serve` listens for an operator where no config says otherwise, from the store's directory.
+pub const ADMIN_SOCKET: &str = "collector.sock";
+
 /// What `serve` needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -130,6 +141,8 @@ pub struct Config {
     pub store: PathBuf,
     /// `store.retention_days`.
     pub retention_days: u32,
+    /// `admin.socket`.
+    pub admin_socket: PathBuf,
     /// `limits.*`.
     pub limits: Limits,
     /// `log.level`.
@@ -233,6 +246,7 @@ impl Config {
             client_ca: values.path("tls.client_ca")?,
             store: values.path("store.directory")?,
             retention_days: values.number("store.retention_days")?,
+            admin_socket: values.store_path("admin.socket")?,
             limits: Limits {
                 connections_max: values.number("limits.connections_max")? as usize,
                 handshakes_max: values.number("limits.handshakes_max")? as usize,
@@ -251,6 +265,9 @@ pub fn reference_text() -> String {
         let (default, range) = match option.kind {
             Kind::Address(default) => (default.to_owned(), "address:port".to_owned()),
             Kind::Path(default) => (default.to_owned(), option.unit.to_owned()),
+            Kind::StorePath(default) => {
+                (default.to_owned(), format!("{}, from store.directory", option.unit))
+            }
             Kind::Number { default, min, max } => {
                 (default.to_string(), format!("{min}..={max} {}", option.unit))
             }
@@ -341,12 +358,25 @@ impl Values<'_> {
 
     fn path(&self, key: &'static str) -> Result<PathBuf, ConfigError> {
         let (Kind::Path(default), value) = self.option(key) else { unreachable!("{key}") };
+        self.path_in(self.path.parent().unwrap_or(Path::new("")), key, default, value)
+    }
+
+    fn store_path(&self, key: &'static str) -> Result<PathBuf, ConfigError> {
+        let (Kind::StorePath(default), value) = self.option(key) else { unreachable!("{key}") };
+        self.path_in(&self.path("store.directory")?, key, default, value)
+    }
+
+    fn path_in(
+        &self,
+        folder: &Path,
+        key: &'static str,
+        default: &str,
+        value: Option<&Value>,
+    ) -> Result<PathBuf, ConfigError> {
         let default = Value::from(default);
         let value = value.unwrap_or(&default);
         match value.as_str() {
-            Some(text) if !text.is_empty() => {
-                Ok(self.path.parent().unwrap_or(Path::new("")).join(text))
-            }
+            Some(text) if !text.is_empty() => Ok(folder.join(text)),
             Some(_) | None => Err(self.wrong(key, "a path".to_owned(), value)),
         }
     }
@@ -403,6 +433,9 @@ mod tests {
         let config = parse("[store]\ndirectory = \"../var\"\n[tls]\nkey = \"/run/key\"").unwrap();
         assert_eq!(config.store, Path::new("/etc/roomtone/../var"));
         assert_eq!(config.key, Path::new("/run/key"));
+        assert_eq!(config.admin_socket, Path::new("/etc/roomtone/../var/collector.sock"));
+        let config = parse("[admin]\nsocket = \"/run/roomtone/admin\"").unwrap();
+        assert_eq!(config.admin_socket, Path::new("/run/roomtone/admin"));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! The way of a record: [`ingest`] takes frames off a connection, the store's writer thread commits them in groups,
 //! and only then the ack goes back. Reading goes the other way, from [`store`] through [`call`] to [`report`].
-//! `server.rs` connects the parts, `cli.rs` is what a person types.
+//! [`admin`] takes an operator's requests. `server.rs` connects the parts, `cli.rs` is what a person types.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod call;
 pub mod cli;
 pub mod clock;

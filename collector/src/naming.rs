@@ -54,6 +54,7 @@ pub fn resolve<'a>(
         };
         meant = endpoints.iter().filter(begins).collect();
     }
+    meant.sort_by_key(|it| (&it.name, it.endpoint));
     let given = given.to_owned();
     match meant[..] {
         [] => Err(NameError::Unknown { given }),

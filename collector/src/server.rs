@@ -1,7 +1,8 @@
-//! `serve`: connects listener, writer and store, and stops them in an orderly manner.
+//! `serve`: connects listener, admin socket, writer and store, and stops them in an orderly manner.
 //!
-//! Order of stopping: connections flush and get their last acks, the listener closes, the writer's queue runs dry, the
-//! store closes. A second signal is not needed: the whole takes about two seconds at most.
+//! Order of stopping: the admin socket goes, connections flush and get their last acks, the listener closes, the
+//! writer's queue runs dry, the store closes. A second signal is not needed: the whole takes about two seconds at
+//! most.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,8 +12,10 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::admin::socket::{AdminError, AdminSocket};
 use crate::clock;
 use crate::config::Config;
+use crate::ingest::downlink::Downlinks;
 use crate::ingest::quic::{ListenError, QuicListener};
 use crate::ingest::tls::{self, TlsError};
 use crate::ingest::writer;
@@ -31,6 +34,9 @@ pub enum ServeError {
     /// The address cannot be used.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The admin socket cannot be used.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The system gives no thread, runtime or signal.
     #[error("the system refuses {what}: {source}")]
     System {
@@ -62,15 +68,23 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let (queue, writer) = writer::spawn(Box::new(store), clock::wall_us, runtime.handle().clone())
         .map_err(|source| ServeError::System { what: "a thread", source })?;
     let served = runtime.block_on(async {
-        let listener =
-            QuicListener::bind(config.address, tls, config.limits, queue, clock::wall_us)?;
+        let downlinks = Downlinks::default();
+        let listener = QuicListener::bind(
+            config.address,
+            tls,
+            config.limits,
+            queue,
+            downlinks.clone(),
+            clock::wall_us,
+        )?;
+        let admin = AdminSocket::bind(&config.admin_socket).await?;
         // Tests and scripts wait for this line; with port 0 it tells the port.
         tracing::info!(
             address = %listener.local_address(),
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        run_until_signal(listener, &writer).await
+        run_until_signal(listener, admin, downlinks, &writer).await
     });
     // Every queue is gone by now, so the writer finishes what it has and ends; the runtime lives until then.
     let ended = writer.join();
@@ -82,6 +96,8 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
 
 async fn run_until_signal(
     listener: QuicListener,
+    admin: AdminSocket,
+    downlinks: Downlinks,
     writer: &thread::JoinHandle<()>,
 ) -> Result<(), ServeError> {
     let handler = |kind| {
@@ -90,6 +106,7 @@ async fn run_until_signal(
     let (mut terminate, mut interrupt) =
         (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     let (stop, shutdown) = watch::channel(false);
+    let listening = tokio::spawn(admin.run(downlinks, shutdown.clone()));
     let mut serving = tokio::spawn(listener.run(shutdown));
     let mut look = tokio::time::interval(WRITER_LOOK);
     loop {
@@ -102,6 +119,7 @@ async fn run_until_signal(
     }
     tracing::info!("stopping");
     let _ = stop.send(true);
+    let _ = listening.await;
     let _ = serving.await;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ──handle_bytes──► [one partial frame] ──poll_batch──► records for the store
-//!   store ──handle_welcome, handle_commit──► poll_transmit ──► HelloReply, Ack
+//!   store ──handle_welcome, handle_commit──► poll_transmit ──► HelloReply, Ack, Control
 //! ```
 //! The first frame must be a Hello of the certificate's endpoint, in time. Then records flow; the ack follows the
 //! commit and is cumulative, so that only the latest of an epoch is kept. An unknown kind is skipped, counted and
@@ -60,6 +60,7 @@ struct Transmit {
     reply: Option<HelloReply>,
     /// One per epoch, so at most as many as the records of [`SUBMITTED_MAX`] batches.
     acks: VecDeque<Ack>,
+    control: Option<Control>,
     going_away: bool,
 }
 
@@ -119,6 +120,8 @@ pub struct Greeting {
     pub agent_version: String,
     /// The epoch that it asks about.
     pub epoch: Epoch,
+    /// Its clock since boot, in microseconds.
+    pub uptime_us: u64,
 }
 
 /// What the shell must do next.
@@ -220,6 +223,21 @@ impl Exchange {
         }
     }
 
+    /// Whether [`handle_control`](Self::handle_control) may bring one: the agent is welcomed and took the one before.
+    #[must_use]
+    pub fn takes_control(&self) -> bool {
+        self.state == State::Open && self.transmit.control.is_none()
+    }
+
+    /// Takes a request to the agent.
+    ///
+    /// # Panics
+    /// Where it does not [take](Self::takes_control) one: the shell's promise.
+    pub fn handle_control(&mut self, control: Control) {
+        assert!(self.takes_control(), "the shell takes a control when there is room for it");
+        self.transmit.control = Some(control);
+    }
+
     /// Tells the agent, once, that the collector goes away.
     pub fn handle_shutdown(&mut self) {
         if self.state == State::Open {
@@ -234,6 +252,8 @@ impl Exchange {
             Message::HelloReply(reply)
         } else if let Some(ack) = transmit.acks.pop_front() {
             Message::Ack(ack)
+        } else if let Some(control) = transmit.control.take() {
+            Message::Control(control)
         } else if std::mem::take(&mut transmit.going_away) {
             Message::Control(Control::GoingAway)
         } else {
@@ -312,6 +332,7 @@ impl Exchange {
         Step::Greet(Greeting {
             agent_version: hello.agent_version.as_str().to_owned(),
             epoch: hello.epoch,
+            uptime_us: hello.now.uptime_us,
         })
     }
 

@@ -21,7 +21,7 @@ fn hello(endpoint: EndpointId, wire: std::ops::RangeInclusive<u8>) -> Vec<u8> {
         agent_version: bounded("0.1.0"),
         epoch: EPOCH,
         oldest: Sequence(0),
-        now: Stamp { wall_us: 0, uptime_us: 0 },
+        now: Stamp { wall_us: 0, uptime_us: 42 },
     }))
 }
 
@@ -97,7 +97,7 @@ fn hello_is_answered_with_the_watermark_and_the_time() {
         assert_eq!(exchange.poll_step(), Step::Wait);
         exchange.handle_bytes(&[byte]);
     }
-    let greeting = Greeting { agent_version: "0.1.0".to_owned(), epoch: EPOCH };
+    let greeting = Greeting { agent_version: "0.1.0".to_owned(), epoch: EPOCH, uptime_us: 42 };
     assert_eq!(exchange.poll_step(), Step::Greet(greeting));
     assert_eq!(exchange.room(), 0, "nothing is read before the store has answered");
     exchange.handle_welcome(Sequence(5), 77);
@@ -250,6 +250,29 @@ fn frames_that_only_a_collector_sends_close() {
     let mut exchange = open();
     exchange.handle_bytes(&record(u32::MAX));
     assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
+}
+
+#[test]
+fn control_goes_down_after_the_welcome_and_one_at_a_time() {
+    let mut exchange = Exchange::new(OSLO, Instant::now());
+    assert!(!exchange.takes_control());
+    exchange.handle_bytes(&hello(OSLO, 1..=1));
+    assert!(matches!(exchange.poll_step(), Step::Greet(_)));
+    assert!(!exchange.takes_control());
+    exchange.handle_welcome(Sequence(5), 77);
+    exchange.handle_control(Control::SelfTest);
+    assert!(!exchange.takes_control(), "the first is not sent yet");
+    let messages = sent(&mut exchange);
+    assert!(matches!(messages[0], Message::HelloReply(HelloReply::Welcome { .. })));
+    assert_eq!(messages[1..], [Message::Control(Control::SelfTest)]);
+    assert!(exchange.takes_control());
+}
+
+#[test]
+fn refused_peer_gets_no_control() {
+    let mut exchange = Exchange::refusing_busy(OSLO, Instant::now());
+    assert!(!exchange.takes_control());
+    assert_eq!(sent(&mut exchange).len(), 1);
 }
 
 #[test]

@@ -14,16 +14,20 @@ use std::time::{Duration, Instant};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Incoming, RecvStream, SendStream, TransportConfig, VarInt};
 use roomtone_protocol::ack::Ack;
-use roomtone_protocol::id::EndpointId;
+use roomtone_protocol::control::Control;
+use roomtone_protocol::id::{EndpointId, RecordId};
 use roomtone_protocol::limits::FRAME_BYTES_MAX;
+use roomtone_protocol::record::Record;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at};
 
 use super::certificate::{self, Identity};
+use super::downlink::{Downlink, Downlinks};
 use super::exchange::{CloseReason, Exchange, Greeting, Step};
+use super::request::EndpointClock;
 use super::writer::{Answer, Run, WriterQueue};
-use crate::store::{Attach, LinkTransport, Operation};
+use crate::store::{self, Attach, Content, LinkTransport, Operation};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
@@ -92,6 +96,7 @@ pub struct QuicListener {
 struct Shared {
     limits: Limits,
     writer: WriterQueue,
+    downlinks: Downlinks,
     wall_us: fn() -> u64,
     handshakes: Arc<Semaphore>,
     links: Mutex<HashMap<EndpointId, Current>>,
@@ -106,7 +111,7 @@ struct Current {
 }
 
 impl QuicListener {
-    /// Binds `address`; call it within a tokio runtime.
+    /// Binds `address`; call it within a tokio runtime. Connected endpoints are reached by `downlinks`.
     ///
     /// # Errors
     /// [`ListenError`] where the address or the TLS configuration cannot be used.
@@ -115,6 +120,7 @@ impl QuicListener {
         tls: rustls::ServerConfig,
         limits: Limits,
         writer: WriterQueue,
+        downlinks: Downlinks,
         wall_us: fn() -> u64,
     ) -> Result<Self, ListenError> {
         let crypto = QuicServerConfig::try_from(tls)
@@ -145,6 +151,7 @@ impl QuicListener {
         let shared = Arc::new(Shared {
             limits,
             writer,
+            downlinks,
             wall_us,
             handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
             links: Mutex::default(),
@@ -273,6 +280,8 @@ async fn attempt(
                 sender,
                 receiver,
                 run: Run::default(),
+                clock: None,
+                downlink: None,
                 greeting: None,
                 commits: VecDeque::new(),
             };
@@ -338,9 +347,20 @@ struct Link<'a> {
     sender: SendStream,
     receiver: RecvStream,
     run: Run,
+    /// From the Hello.
+    clock: Option<EndpointClock>,
+    /// From the Welcome until a newer connection takes it over.
+    downlink: Option<Downlink>,
     greeting: Option<oneshot::Receiver<Answer>>,
     /// Oldest first; at most [`super::exchange::SUBMITTED_MAX`].
-    commits: VecDeque<oneshot::Receiver<Answer>>,
+    commits: VecDeque<Commit>,
+}
+
+/// A batch on its way to the disk.
+struct Commit {
+    answer: oneshot::Receiver<Answer>,
+    /// The self-tests on request in it, and when each ended by the endpoint's clock since boot, in microseconds.
+    self_tests: Vec<(RecordId, u64)>,
 }
 
 impl Link<'_> {
@@ -382,8 +402,10 @@ impl Link<'_> {
                 };
                 match (self.exchange.poll_step(), slot) {
                     (Step::Submit(batch), Some(slot)) => {
+                        let self_tests = batch.iter().filter_map(requested_self_test).collect();
                         let operations = batch.into_iter().map(Operation::Record).collect();
-                        self.commits.push_back(slot.submit(operations, &self.run));
+                        let answer = slot.submit(operations, &self.run);
+                        self.commits.push_back(Commit { answer, self_tests });
                     }
                     (Step::Submit(_), None) => unreachable!("`may_submit` comes before `Submit`"),
                     (Step::Greet(greeting), _) => self.greet(greeting).await?,
@@ -402,8 +424,17 @@ impl Link<'_> {
                     Err(_) => return Err(CloseReason::Done),
                 },
                 answer = oldest(&mut self.commits), if !self.commits.is_empty() => {
-                    self.commits.pop_front();
+                    let commit = self.commits.pop_front();
                     self.exchange.handle_commit(acks(answer)?);
+                    commit.into_iter().for_each(|it| self.tell_self_tests(&it.self_tests));
+                }
+                control = next_control(&mut self.downlink),
+                    if self.downlink.is_some() && self.exchange.takes_control() =>
+                {
+                    match control {
+                        Some(control) => self.exchange.handle_control(control),
+                        None => self.downlink = None,
+                    }
                 }
                 answer = greeted(&mut self.greeting), if self.greeting.is_some() => {
                     self.greeting = None;
@@ -425,6 +456,7 @@ impl Link<'_> {
     async fn greet(&mut self, greeting: Greeting) -> Result<(), CloseReason> {
         let remote = self.connection.remote_address();
         let endpoint = self.identity.endpoint;
+        self.clock = Some(EndpointClock { uptime_us: greeting.uptime_us, at: Instant::now() });
         tracing::debug!(%endpoint, name = ?self.identity.name, %remote, "hello");
         let attach = Attach {
             endpoint,
@@ -442,7 +474,16 @@ impl Link<'_> {
     fn welcome(&mut self, answer: Option<Answer>) -> Result<(), CloseReason> {
         let next = acks(answer)?.next().ok_or(CloseReason::StoreUnavailable)?.next;
         self.exchange.handle_welcome(next, (self.shared.wall_us)());
+        let connect = |clock| self.shared.downlinks.connect(self.identity.endpoint, clock);
+        self.downlink = self.clock.map(connect);
         Ok(())
+    }
+
+    /// Tells those who asked for self-tests of the ones that are on disk now.
+    fn tell_self_tests(&self, self_tests: &[(RecordId, u64)]) {
+        for &(by, ended_us) in self_tests {
+            self.shared.downlinks.handle_self_test(self.identity.endpoint, by, ended_us);
+        }
     }
 
     async fn transmit(&mut self) -> Result<(), CloseReason> {
@@ -459,8 +500,10 @@ impl Link<'_> {
     /// Waits for what is under way, tells the peer, and waits until it has heard.
     async fn flush(&mut self) {
         while let Some(commit) = self.commits.pop_front() {
-            if let Ok(acks) = acks(commit.await.ok()) {
+            let Commit { answer, self_tests } = commit;
+            if let Ok(acks) = acks(answer.await.ok()) {
                 self.exchange.handle_commit(acks);
+                self.tell_self_tests(&self_tests);
             }
         }
         if self.transmit().await.is_ok() && self.sender.finish().is_ok() {
@@ -475,8 +518,19 @@ fn next_frame(exchange: &mut Exchange) -> Option<Vec<u8>> {
     exchange.poll_transmit(&mut buffer).map(|length| buffer[..length].to_vec())
 }
 
-async fn oldest(commits: &mut VecDeque<oneshot::Receiver<Answer>>) -> Option<Answer> {
-    commits.front_mut()?.await.ok()
+async fn oldest(commits: &mut VecDeque<Commit>) -> Option<Answer> {
+    (&mut commits.front_mut()?.answer).await.ok()
+}
+
+async fn next_control(downlink: &mut Option<Downlink>) -> Option<Control> {
+    downlink.as_mut()?.next().await
+}
+
+/// The id of a record that tells of a self-test on request, and when that ended.
+fn requested_self_test(incoming: &store::Incoming) -> Option<(RecordId, u64)> {
+    let Content::Known(record) = &incoming.content else { return None };
+    let Record::SelfTest(test) = &**record else { return None };
+    test.requested.then_some((incoming.id, test.ended.uptime_us))
 }
 
 async fn greeted(greeting: &mut Option<oneshot::Receiver<Answer>>) -> Option<Answer> {

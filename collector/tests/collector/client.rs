@@ -8,6 +8,7 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use roomtone_collector::dev_certificates;
+use roomtone_collector::ingest::downlink::Downlinks;
 use roomtone_collector::ingest::exchange::CloseReason;
 use roomtone_collector::ingest::quic::{Limits, QuicListener};
 use roomtone_collector::ingest::{tls, writer};
@@ -98,7 +99,9 @@ impl Collector {
         let runtime = tokio::runtime::Handle::current();
         let (queue, writer) = writer::spawn(Box::new(store), || NOW_US, runtime).unwrap();
         let loopback = "127.0.0.1:0".parse().unwrap();
-        let listener = QuicListener::bind(loopback, tls, limits, queue, || NOW_US).unwrap();
+        let downlinks = Downlinks::default();
+        let listener =
+            QuicListener::bind(loopback, tls, limits, queue, downlinks, || NOW_US).unwrap();
         let (stop, shutdown) = watch::channel(false);
         let address = listener.local_address();
         let serving = tokio::spawn(listener.run(shutdown));

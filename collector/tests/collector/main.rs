@@ -2,6 +2,7 @@
 // Tests may unwrap: a panic is how a test fails. Its items are documented by the tests that use them.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod admin;
 mod attack;
 mod client;
 mod conformance;

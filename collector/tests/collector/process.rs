@@ -16,7 +16,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::client::*;
 use crate::fixture::*;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_roomtone-collector");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_roomtone-collector");
 
 /// A running `serve`; killed when dropped.
 pub struct Serve {
@@ -50,7 +50,7 @@ impl Serve {
         }
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -73,7 +73,7 @@ impl Drop for Serve {
     }
 }
 
-fn config_text(address: &str) -> String {
+pub fn config_text(address: &str) -> String {
     format!(
         "[listen]\naddress = \"{address}\"\n[tls]\ncertificate = \"collector.pem\"\nkey = \"collector.key\"\n\
          client_ca = \"ca.pem\"\n"
@@ -85,7 +85,7 @@ pub fn run(arguments: &[&str], directory: &Path) -> Output {
 }
 
 /// Runs a command that must fail and returns its one line.
-fn fails(arguments: &[&str], directory: &Path, code: i32) -> String {
+pub fn fails(arguments: &[&str], directory: &Path, code: i32) -> String {
     let output = run(arguments, directory);
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");

@@ -17,6 +17,9 @@ fn table() -> String {
             Kind::Path(default) => {
                 ("path", format!("\"{default}\""), "from the config file's folder".to_owned())
             }
+            Kind::StorePath(default) => {
+                ("path", format!("\"{default}\""), "from store.directory".to_owned())
+            }
             Kind::Number { default, min, max } => {
                 ("count", default.to_string(), format!("{min} to {max}"))
             }
