@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::dialogue::{Answer, LINE_BYTES_MAX, Request};
-use crate::ingest::downlink::Downlinks;
+use crate::ingest::downlink::{Downlinks, NotAsked};
 
 /// The most connections at once: people at one collector.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -187,7 +187,9 @@ async fn carry_out(request: Request, downlinks: &Downlinks) -> Answer {
             match downlinks.ask_for_self_test(endpoint, Instant::now()) {
                 Ok(result) => match timeout(wait, result).await {
                     Ok(Ok(by)) => Answer::self_test(by),
-                    Ok(Err(_)) | Err(_) => Answer::no_answer(wait),
+                    // The connection ended before the request went down.
+                    Ok(Err(_)) => Answer::not_asked(NotAsked::NotConnected),
+                    Err(_) => Answer::no_answer(wait),
                 },
                 Err(why) => Answer::not_asked(why),
             }

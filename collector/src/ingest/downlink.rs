@@ -68,7 +68,8 @@ impl Downlinks {
         Downlink { all: self.clone(), endpoint, number, controls }
     }
 
-    /// Asks an endpoint for a self-test; the receiver gets the record that tells the result, once it is on disk.
+    /// Asks an endpoint for a self-test; the receiver gets the record that tells the result, once it is on disk, or an
+    /// error where the connection ended before the request could go down.
     ///
     /// # Errors
     /// [`NotAsked`] where it cannot be asked now.
@@ -118,6 +119,13 @@ impl Downlink {
 impl Drop for Downlink {
     fn drop(&mut self) {
         let mut shared = self.all.lock();
+        while let Ok(control) = self.controls.try_recv() {
+            match control {
+                // It never left: whoever waits need not wait for it, and may ask again.
+                Control::SelfTest => shared.self_tests.withdraw(self.endpoint),
+                Control::GoingAway => {}
+            }
+        }
         if shared.lines.get(&self.endpoint).is_some_and(|line| line.number == self.number) {
             shared.lines.remove(&self.endpoint);
         }
@@ -153,6 +161,17 @@ mod tests {
         drop(newer);
         let refused = downlinks.ask_for_self_test(OSLO, Instant::now());
         assert_eq!(refused.unwrap_err(), NotAsked::NotConnected);
+    }
+
+    #[test]
+    fn request_that_never_went_down_is_withdrawn_with_its_connection() {
+        let downlinks = Downlinks::default();
+        let line = connect(&downlinks);
+        let mut answer = downlinks.ask_for_self_test(OSLO, Instant::now()).unwrap();
+        drop(line);
+        assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let _line = connect(&downlinks);
+        assert!(downlinks.ask_for_self_test(OSLO, Instant::now()).is_ok());
     }
 
     #[test]

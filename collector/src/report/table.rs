@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use roomtone_protocol::call::CallCloseReason;
 use roomtone_protocol::media::Direction;
 
 use super::{Names, cause, devices, direction, episode_state, media, ms, side, state, transport};
@@ -246,7 +247,8 @@ fn rehearsal(view: &CallView) -> &'static str {
 fn since(view: &CallView) -> String {
     let heard = || rfc3339(view.last_heard_us).unwrap_or_else(|| "-".to_owned());
     match view.state {
-        CallState::Live | CallState::Closed(_) => state(view.state).to_owned(),
+        CallState::Live | CallState::Closed(CallCloseReason::Idle) => state(view.state).to_owned(),
+        CallState::Closed(CallCloseReason::AgentStopped) => "closed, its agent stopped".to_owned(),
         CallState::Silent => format!("silent since {}, its endpoint is connected", heard()),
         CallState::Unknown => format!("unknown since {}, its endpoint is not connected", heard()),
     }

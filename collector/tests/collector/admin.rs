@@ -170,7 +170,13 @@ async fn second_request_is_told_of_the_first_and_no_answer_ends_the_wait() {
     asked(&mut client).await;
     client.record(1, self_test(SelfTestOutcome::Heard)).await;
     assert_eq!(end(third).await.0, Some(0));
+    // A collector that stops leaves nobody waiting.
+    let fourth = begin(&pki, &["selftest", "oslo-4"]);
+    asked(&mut client).await;
     serve.terminate();
+    let (code, _, line) = end(fourth).await;
+    assert_eq!(code, Some(1));
+    assert!(line.contains("it closed the connection") && line.lines().count() == 1, "{line}");
 }
 
 /// The spool of an endpoint that was away may hold results of old requests, and somebody there may test by hand.

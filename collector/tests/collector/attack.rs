@@ -11,7 +11,7 @@ use roomtone_collector::store::{Operation, Store, StoreError, StoreReader};
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallCloseReason, CallClosed, CallOpened, CallPurpose};
 use roomtone_protocol::device::{
-    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState,
+    DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
 };
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, Epoch, LegNumber, Sequence};
@@ -195,8 +195,17 @@ fn extremes(call: CallId, wall_us: u64) -> Vec<Record> {
             muted: Ratio::new(0, 0).unwrap(),
             episodes: u32::MAX,
             detector: u16::MAX,
-            zero_volume: None,
-            glitches: None,
+            zero_volume: Ratio::new(u64::MAX, u64::MAX),
+            glitches: Some(u32::MAX),
+        }),
+        Record::SelfTest(SelfTest {
+            ended: at,
+            requested: true,
+            capture: name.as_str().try_into().unwrap(),
+            render: "".try_into().unwrap(),
+            outcome: SelfTestOutcome::NoDevice,
+            level_db_tenths: Some(i16::MIN),
+            delay_us: Some(u32::MAX),
         }),
         Record::HostInterval(HostInterval {
             started: at,
@@ -242,7 +251,7 @@ async fn figures_beyond_all_reason_are_kept_acked_and_shown() {
     }
     client.acked(sequence).await;
     let directory = pki.directory.path();
-    let mut commands = vec![vec!["calls"], vec!["endpoints"]];
+    let mut commands = vec![vec!["calls"], vec!["endpoints"], vec!["selftests"]];
     let ids: Vec<String> =
         (1..=walls.len() as u64).chain([u64::MAX]).map(|call| CallId(call).to_string()).collect();
     commands.extend(ids.iter().map(|call| vec!["call", call]));

@@ -8,9 +8,11 @@ use std::process::{Child, Command, Output, Stdio};
 use roomtone_collector::store::StoreReader;
 use roomtone_collector::store::sqlite::SqliteReader;
 use roomtone_protocol::ack::Ack;
-use roomtone_protocol::call::CallPurpose;
+use roomtone_protocol::call::{CallCloseReason, CallClosed, CallPurpose};
+use roomtone_protocol::device::EpisodeState;
 use roomtone_protocol::id::Sequence;
 use roomtone_protocol::message::Message;
+use roomtone_protocol::record::Record;
 use unicode_width::UnicodeWidthStr;
 
 use crate::client::*;
@@ -228,6 +230,44 @@ async fn reading_commands_answer_beside_a_running_serve_within_a_hundred_columns
     assert!(line.contains("no endpoint `bergen`"), "{line}");
     let (code, _) = serve.terminate();
     assert_eq!(code, Some(0));
+}
+
+/// An agent that was killed in a call closes it when it starts again, and what its devices did may come after that.
+#[tokio::test(flavor = "multi_thread")]
+async fn call_that_a_killed_agent_closed_shows_what_came_late() {
+    let pki = Pki::new(&["oslo-4"]);
+    let serve = Serve::start(&pki);
+    let (mut client, _) = Client::welcome(serve.address, &pki, 0, "endpoint-oslo-4").await;
+    let closed = Record::CallClosed(CallClosed {
+        call: CALL,
+        closed: stamp(30),
+        reason: CallCloseReason::AgentStopped,
+        legs: 1,
+    });
+    let records = [
+        call_opened(CALL, CallPurpose::Meeting),
+        leg_opened(CALL),
+        episode(Some(CALL), EpisodeState::Open, SECOND_US),
+        closed,
+        episode(Some(CALL), EpisodeState::Unrecovered, 3 * SECOND_US),
+        device_summary(CALL),
+    ];
+    for (sequence, record) in (0..).zip(records) {
+        client.record(sequence, record).await;
+    }
+    client.acked(6).await;
+    let show = ["call", &CALL.to_string(), "--store", "store"].map(str::to_owned);
+    let output = run(&show.each_ref().map(String::as_str), pki.directory.path());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "state      closed, its agent stopped",
+        "ended      2026-11-22T23:59:30.000Z",
+        " 3.000000 60.000000 5.00% ! ",
+        " 3.0 s  unrecovered",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    serve.terminate();
 }
 
 #[tokio::test(flavor = "multi_thread")]
