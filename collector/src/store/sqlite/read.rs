@@ -695,10 +695,10 @@ fn read_ratio(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Ratio>
 }
 
 fn read_optional_ratio(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Ratio>> {
-    match row.get_ref(column)? {
-        rusqlite::types::ValueRef::Null => Ok(None),
-        _ => read_ratio(row, column).map(Some),
+    if row.get_ref(column)? == rusqlite::types::ValueRef::Null {
+        return Ok(None);
     }
+    read_ratio(row, column).map(Some)
 }
 
 fn read_code<T: Code>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
