@@ -107,6 +107,8 @@ pub struct Media {
 pub struct Audio {
     /// Whether they are watched at all.
     pub watch: bool,
+    /// Whether microphones that a call uses are listened to along with it.
+    pub levels: bool,
 }
 
 /// Where the room application speaks.

@@ -159,6 +159,7 @@ fn watch_devices(config: &Config) -> Result<Watching, DaemonError> {
     let options = watch::Options {
         root: "/".into(),
         with_mixers: true,
+        with_levels: config.audio.levels,
         carry: beside_spool(config, "devices.json"),
         call_idle: config.media.call_idle,
         seed: seed()?,

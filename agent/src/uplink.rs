@@ -10,7 +10,7 @@ pub mod cause;
 pub mod exchange;
 pub mod quic;
 
-mod backoff;
+pub(crate) mod backoff;
 mod inbox;
 mod window;
 

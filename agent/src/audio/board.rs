@@ -239,6 +239,13 @@ impl Board {
         }
     }
 
+    /// Takes what a stream of our own, or a self-test, says of a device. One that is not there is nobody's.
+    pub fn handle_own(&mut self, place: Place, signal: &Signal, at: Moment) {
+        if let Some(entry) = self.here(place) {
+            self.signal(entry, std::slice::from_ref(signal), at);
+        }
+    }
+
     /// All devices that are there have arrived: what the process before knew and nobody sees any more left, or was
     /// closed, meanwhile.
     pub fn handle_first_look(&mut self, now: Moment) {

@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 
 use super::bell::Bell;
 use super::board::{Board, Carry};
-use super::sensor::Sensor;
+use super::ears::Ears;
+use super::sensor::{Sensor, Sighting};
 use crate::clock::Moment;
 use crate::clock::system;
 
@@ -48,6 +49,8 @@ pub struct Options {
     pub root: PathBuf,
     /// Whether mixers are read too.
     pub with_mixers: bool,
+    /// Whether microphones that calls use are listened to.
+    pub with_levels: bool,
     /// Where the state lies that outlives the process.
     pub carry: PathBuf,
     /// How long a call of the process before waits for its continuation.
@@ -57,10 +60,10 @@ pub struct Options {
 }
 
 /// The watch before its thread runs.
-#[derive(Debug)]
 pub struct DeviceWatch {
     sensor: Sensor,
     board: Board,
+    ears: Option<Ears>,
     carry: PathBuf,
     carry_due: Moment,
     /// The call that the file speaks of, once this process has written or removed it.
@@ -127,6 +130,8 @@ impl DeviceWatch {
         let watch = Self {
             sensor: Sensor::new(&options.root, options.with_mixers),
             board,
+            // Another seed than the board's, by one bit.
+            ears: options.with_levels.then(|| Ears::new(Arc::clone(&bell), options.seed ^ 1)),
             carry: options.carry.clone(),
             carry_due: now,
             kept: None,
@@ -147,19 +152,16 @@ impl DeviceWatch {
         for card in self.sensor.forbidden() {
             tracing::warn!(card, "no permission for the mixer; {NO_PERMISSION}");
         }
-        for sighting in first {
-            self.board.handle_sighting(sighting);
-        }
+        self.handle(first);
         self.board.handle_first_look(system::now());
         tracing::info!(devices = self.board.views().len(), "watching devices");
         let mut goes_on = true;
         while goes_on && self.hand_on() {
-            let due = self.board.poll_timeout().map(|(at, _)| at);
+            let heard = self.ears.as_ref().and_then(Ears::due);
+            let due = self.board.poll_timeout().map(|(at, _)| at).into_iter().chain(heard).min();
             let seen = self.sensor.wait(self.bell.as_fd(), due);
             self.bell.hush();
-            for sighting in seen {
-                self.board.handle_sighting(sighting);
-            }
+            self.handle(seen);
             while let Ok(message) = self.calls.try_recv() {
                 match message {
                     Some(Call::Opened(call, at)) => self.board.handle_call_opened(call, at),
@@ -167,10 +169,23 @@ impl DeviceWatch {
                     None => goes_on = false,
                 }
             }
+            let in_call = self.board.call().is_some();
+            if let Some(ears) = &mut self.ears {
+                ears.look(&mut self.board, in_call);
+            }
             self.board.handle_timeout(system::now());
-            self.sensor.set_in_call(self.board.call().is_some());
+            self.sensor.set_in_call(in_call);
         }
         self.hand_on();
+    }
+
+    fn handle(&mut self, seen: Vec<Sighting>) {
+        for sighting in seen {
+            if let Some(ears) = &mut self.ears {
+                ears.handle_sighting(&sighting);
+            }
+            self.board.handle_sighting(sighting);
+        }
     }
 
     /// Keeps the state, then passes on what it says; false where nobody listens.

@@ -78,6 +78,7 @@ struct RawMedia {
 #[serde(default, deny_unknown_fields)]
 struct RawAudio {
     watch: Option<bool>,
+    levels: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -138,7 +139,10 @@ impl Raw {
                 Duration::from_secs(5)..=Duration::from_secs(300),
             )?,
         };
-        let audio = Audio { watch: key("audio.watch").choice(self.audio.watch)? };
+        let audio = Audio {
+            watch: key("audio.watch").choice(self.audio.watch)?,
+            levels: key("audio.levels").choice(self.audio.levels)?,
+        };
         let context = Context {
             socket: key("context.socket").text(self.context.socket, |text| {
                 let path = (!text.is_empty()).then(|| directory.join(text));

@@ -137,6 +137,13 @@ pub const REFERENCE: &[OptionDoc] = &[
         what: "whether microphones and loudspeakers are watched, without opening them",
     },
     OptionDoc {
+        key: "audio.levels",
+        unit: "boolean",
+        default: Some("false"),
+        range: "true or false",
+        what: "whether microphones that a call uses are listened to along with it; numbers only, no audio is kept",
+    },
+    OptionDoc {
         key: "context.socket",
         unit: "path",
         default: Some("\"/run/roomtone/agent.sock\""),

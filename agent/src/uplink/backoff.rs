@@ -8,29 +8,29 @@ use std::time::Duration;
 
 /// Failures in a row, and the pause that follows from them.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     base: Duration,
     ceiling: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(base: Duration, ceiling: Duration) -> Self {
+    pub(crate) fn new(base: Duration, ceiling: Duration) -> Self {
         Self { base, ceiling, failures: 0 }
     }
 
     /// Starts over, because the link has proven itself.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// Goes to the ceiling at once, where trying soon cannot help.
-    pub(super) fn exhaust(&mut self) {
+    pub(crate) fn exhaust(&mut self) {
         self.failures = DOUBLINGS_MAX;
     }
 
     /// Counts one failure and returns the pause; `random` is uniform over all of `u64`.
-    pub(super) fn pause(&mut self, random: u64) -> Duration {
+    pub(crate) fn pause(&mut self, random: u64) -> Duration {
         let cap = self.base.saturating_mul(1 << self.failures).min(self.ceiling);
         self.failures = (self.failures + 1).min(DOUBLINGS_MAX);
         let nanos = (cap.as_nanos() * u128::from(random)) >> 64;

@@ -30,6 +30,7 @@ impl Watch {
         let options = Options {
             root: tree.root().to_owned(),
             with_mixers: false,
+            with_levels: false,
             carry: carry(tree),
             call_idle: Duration::from_secs(15),
             seed: 1,

@@ -85,6 +85,7 @@ local = [\"192.0.2.1\", \"2001:db8::2\"]
 call_idle = \"1m\"
 [audio]
 watch = false
+levels = true
 [context]
 socket = \"room.sock\"
 [log]
