@@ -6,6 +6,7 @@
 mod call;
 mod devices;
 mod rehearse;
+mod selftest;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ enum Command {
     /// Observe this endpoint's calls and ship what is measured, until SIGTERM
     #[command(after_long_help = config::help())]
     Run(RunOptions),
+    /// Play a short quiet chirp through the loudspeaker and look for it in the microphone, unless a call is on
+    Selftest(selftest::Options),
     /// Place a real call through an impaired path, and show injected against measured
     Rehearse(crate::rehearse::Options),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Devices(options) => devices::run(&options),
         Command::Run(options) => run(&options),
         Command::Rehearse(options) => rehearse::run(options),
+        Command::Selftest(options) => selftest::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
