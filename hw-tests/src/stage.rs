@@ -165,6 +165,9 @@ impl Stage {
     /// Ends what an earlier trial may have left broken, and waits until the card is there.
     fn make_healthy(&mut self) -> Result<()> {
         self.hands.mend()?;
+        if let Some(watched) = self.watched.as_mut().filter(|watched| watched.with_levels()) {
+            watched.restart_agent(false)?;
+        }
         self.card.wait_present(CARD_WITHIN)
     }
 }

@@ -2,8 +2,10 @@
 
 mod device;
 mod faults;
+mod levels;
 mod opening;
 mod scene;
+mod selftest;
 
 use std::time::Duration;
 
@@ -94,6 +96,16 @@ pub const ALL: &[Trial] = &[
     faults::BUTTON_IS_NO_FAULT,
     faults::FLAPS_ARE_ONE_EPISODE,
     faults::CRASH_COUNTS_ONCE,
+    selftest::HEARS,
+    selftest::RENDER_ERRORS,
+    selftest::ZEROS,
+    selftest::HANGING,
+    selftest::BUSY,
+    levels::ZEROS,
+    levels::CONSTANT,
+    levels::MUTES,
+    levels::GATE,
+    levels::ALONE,
 ];
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub struct Watched {
     place: Place,
     address: String,
     agent: Option<Running>,
+    /// The agent listens along.
+    with_levels: bool,
     _collector: Running,
 }
 
@@ -46,6 +48,8 @@ pub struct Episode {
 
 /// Calls close soon after their last packet, so that trials do not wait 15 s each for nothing.
 const CONFIG: &str = "\n[media]\ncall_idle = \"5s\"\n";
+/// Behind it where the agent is to listen along.
+const WITH_LEVELS: &str = "\n[audio]\nlevels = true\n";
 /// From placing a call until the collector shows it: probation, records, store; in an emulated machine.
 const LIVE_WITHIN: Duration = Duration::from_secs(30);
 /// From a call's end until the collector shows it closed: `call_idle`, and as above.
@@ -61,7 +65,7 @@ impl Watched {
         place.prepare(0, CONFIG)?;
         let (collector, address) = place.start_collector()?;
         let agent = place.start_agent(&address, true)?;
-        Ok(Self { place, address, agent: Some(agent), _collector: collector })
+        Ok(Self { place, address, agent: Some(agent), with_levels: false, _collector: collector })
     }
 
     /// Kills the agent without warning and starts it again.
@@ -74,6 +78,27 @@ impl Watched {
         }
         self.agent = Some(self.place.start_agent(&self.address, true)?);
         Ok(())
+    }
+
+    /// Ends the agent in order and starts another one, which listens along or not.
+    ///
+    /// # Errors
+    /// Where it does not end or does not come back.
+    pub fn restart_agent(&mut self, with_levels: bool) -> Result<()> {
+        if let Some(agent) = self.agent.take() {
+            agent.stop()?;
+        }
+        let levels = if with_levels { WITH_LEVELS } else { "" };
+        self.place.prepare(0, &format!("{CONFIG}{levels}"))?;
+        self.agent = Some(self.place.start_agent(&self.address, true)?);
+        self.with_levels = with_levels;
+        Ok(())
+    }
+
+    /// Whether the agent listens along.
+    #[must_use]
+    pub fn with_levels(&self) -> bool {
+        self.with_levels
     }
 
     /// Places a call of `seconds` and waits until the collector shows it.

@@ -120,10 +120,28 @@ impl Card {
     /// Where the tool cannot be started or the device does not open.
     pub fn hold(&self, side: Side) -> Result<Holder> {
         let holder = self.try_hold(side, Waits::ByPoll)?;
+        self.wait_open(side)?;
+        Ok(holder)
+    }
+
+    /// As [`hold`](Self::hold), through ALSA's plugins that let others join.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hold_shared(&self, side: Side) -> Result<Holder> {
+        let (rate, channels) = self.shape(side);
+        let device = format!("sysdefault:CARD={}", self.id);
+        // Its buffers are those of whoever came first.
+        let format = format!("-M -D {device} -f S16_LE -r {rate} -c {channels}");
+        let holder = start_holder(side, &format)?;
+        self.wait_open(side)?;
+        Ok(holder)
+    }
+
+    fn wait_open(&self, side: Side) -> Result<()> {
         wait_for("an open device", OPENS_WITHIN, || {
             Ok((self.status(side)?.state != "closed").then_some(()))
-        })?;
-        Ok(holder)
+        })
     }
 
     /// As [`hold`](Self::hold), without waiting for it.
@@ -131,21 +149,7 @@ impl Card {
     /// # Errors
     /// Where the tool cannot be started.
     pub fn try_hold(&self, side: Side, waits: Waits) -> Result<Holder> {
-        let (tool, end) = match side {
-            Side::Capture => ("arecord", "/dev/null"),
-            Side::Render => ("aplay", "/dev/zero"),
-        };
-        let format = self.format(side, waits).join(" ");
-        // An application that lost its device looks for it again.
-        let script =
-            format!("while :; do {tool} -q -t raw {format} {end} 2>/dev/null; sleep 0.2; done");
-        let child = Command::new("sh")
-            .args(["-c", &script])
-            .stdin(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .context("cannot start a program that holds the device")?;
-        Ok(Holder { child })
+        start_holder(side, &self.format(side, waits).join(" "))
     }
 
     /// Records for whole seconds; returns the level of all channels, of full scale.
@@ -227,6 +231,24 @@ impl Card {
         words.extend((waits == Waits::ByPoll).then(|| "-M".to_owned()));
         words
     }
+}
+
+/// Starts a program that holds a direction, and starts it again whenever it ends.
+fn start_holder(side: Side, format: &str) -> Result<Holder> {
+    let (tool, end) = match side {
+        Side::Capture => ("arecord", "/dev/null"),
+        Side::Render => ("aplay", "/dev/zero"),
+    };
+    // An application that lost its device looks for it again.
+    let script =
+        format!("while :; do {tool} -q -t raw {format} {end} 2>/dev/null; sleep 0.2; done");
+    let child = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context("cannot start a program that holds the device")?;
+    Ok(Holder { child })
 }
 
 impl Status {
