@@ -1,5 +1,5 @@
-//! The tap's own thread: sleeps until the kernel has packets or the watch has a deadline, feeds the watch, hands its
-//! events on.
+//! The tap's own thread: sleeps until the kernel has packets, the watch has a deadline or the room application says
+//! something, feeds the watch, hands its events on.
 //!
 //! It wakes about four times a second while media flows and not at all while none does. Nothing is sent or written to
 //! disk here: a slow disk must not cost packets.
