@@ -121,6 +121,10 @@ macro_rules! suite {
                 super::call_across_midnight_reads_as_one($make);
             }
             #[test]
+            fn device_totals_behind_the_end_of_their_call_belong_to_it() {
+                super::device_totals_behind_the_end_of_their_call_belong_to_it($make);
+            }
+            #[test]
             fn gap_is_missing_until_a_receipt_explains_it() {
                 super::gap_is_missing_until_a_receipt_explains_it($make);
             }
@@ -229,6 +233,20 @@ fn call_across_midnight_reads_as_one(mut bench: impl Bench) {
     }
     assert_eq!(dump(&bench), dump(&whole));
     assert_eq!(bench.read(|reader| reader.call(CALL).unwrap().len()), 1);
+}
+
+/// An agent that was killed closes its call first; its devices tell of that call when the next one opens.
+fn device_totals_behind_the_end_of_their_call_belong_to_it(mut bench: impl Bench) {
+    let records =
+        [call_opened(CALL, CallPurpose::Meeting), call_closed(CALL), device_summary(CALL)];
+    for (sequence, told) in (0..).zip(records) {
+        // A day apart, so that each lies in a file of its own where there are files.
+        bench.commit(&[record(OSLO, sequence, told)], NOW_US + u64::from(sequence) * DAY_US);
+    }
+    let calls = bench.read(|reader| reader.call(CALL).unwrap());
+    assert_eq!(calls.len(), 1);
+    assert!(calls[0].closed.is_some());
+    assert_eq!(calls[0].devices.len(), 1);
 }
 
 fn gap_is_missing_until_a_receipt_explains_it(mut bench: impl Bench) {
