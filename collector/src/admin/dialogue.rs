@@ -186,6 +186,8 @@ fn line(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn refusal(line: &[u8]) -> (Refusal, String) {
@@ -234,6 +236,26 @@ mod tests {
         }
         // Deep nesting ends at serde_json's own limit, not on the stack.
         refusal(&[b'['; LINE_BYTES_MAX]);
+    }
+
+    proptest! {
+        /// Whatever comes, the answer is one line, and not many times longer than what it answers.
+        #[test]
+        fn any_line_is_answered_by_one_line(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            text in ".{0,100}",
+        ) {
+            let quoted = serde_json::to_string(&text).unwrap();
+            let command = format!("{{\"command\":{quoted}}}");
+            let endpoint =
+                format!("{{\"command\":\"selfTest\",\"endpoint\":{quoted},\"waitMs\":1}}");
+            for line in [&bytes[..], command.as_bytes(), endpoint.as_bytes()] {
+                let Err(answer) = Request::from_line(line) else { continue };
+                let said = answer.to_line();
+                prop_assert_eq!(said.find('\n'), Some(said.len() - 1));
+                prop_assert!(said.len() <= 6 * line.len() + 300, "{} bytes", said.len());
+            }
+        }
     }
 
     #[test]
