@@ -23,6 +23,8 @@ use crate::ingest::downlink::{Downlinks, NotAsked};
 pub const CONNECTIONS_MAX: usize = 16;
 /// How long a peer may take to write a line, or to read one.
 const LINE_WAIT: Duration = Duration::from_secs(10);
+/// How long the others may wait for one that is turned away.
+const BUSY_WAIT: Duration = Duration::from_millis(100);
 /// How long to rest where the system has no descriptor for one more connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// The longest path of a unix socket, in bytes: `sun_path` of unix(7) without its final zero.
@@ -109,7 +111,7 @@ impl AdminSocket {
                 Some(_) = tasks.join_next() => continue,
                 _ = shutdown.wait_for(|is_over| *is_over) => break,
             };
-            let stream = match accepted {
+            let mut stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::debug!(%error, "a connection to the admin socket was lost");
@@ -122,8 +124,9 @@ impl AdminSocket {
                 continue;
             }
             let Ok(place) = places.clone().try_acquire_owned() else {
-                // Fits into any socket's buffer; who has left does not matter.
-                let _ = stream.try_write(Answer::busy().to_line().as_bytes());
+                // Fits into the buffer of a new socket, so it does not wait; who has left does not matter.
+                let line = Answer::busy().to_line();
+                let _ = timeout(BUSY_WAIT, stream.write_all(line.as_bytes())).await;
                 continue;
             };
             let downlinks = downlinks.clone();
