@@ -19,6 +19,8 @@ use std::time::Duration;
 use roomtone_protocol::id::EndpointId;
 use toml::de::DeTable;
 
+use crate::audio::constants::Thresholds;
+
 pub use reference::{OptionDoc, REFERENCE, help, markdown};
 pub use size::parse_size;
 
@@ -103,12 +105,14 @@ pub struct Media {
 }
 
 /// How devices are watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audio {
     /// Whether they are watched at all.
     pub watch: bool,
     /// Whether microphones that a call uses are listened to along with it.
     pub levels: bool,
+    /// When a device counts as not functioning.
+    pub thresholds: Thresholds,
 }
 
 /// Where the room application speaks.

@@ -160,6 +160,7 @@ fn watch_devices(config: &Config) -> Result<Watching, DaemonError> {
         root: "/".into(),
         with_mixers: true,
         with_levels: config.audio.levels,
+        thresholds: config.audio.thresholds.clone(),
         carry: beside_spool(config, "devices.json"),
         call_idle: config.media.call_idle,
         seed: seed()?,

@@ -15,6 +15,7 @@ use roomtone_agent::audio::alsa_proc::Holder;
 use roomtone_agent::audio::alsa_proc::parse::Progress;
 use roomtone_agent::audio::bell::Bell;
 use roomtone_agent::audio::board::Board;
+use roomtone_agent::audio::constants::Thresholds;
 use roomtone_agent::audio::cpal_host::{self, Event, Samples};
 use roomtone_agent::audio::function::{PcmState, State};
 use roomtone_agent::audio::inventory::{Device, Place};
@@ -65,7 +66,7 @@ fn through_the_board() {
     const MIC: Place = Place { card: 0, pcm: 0, capture: true };
     let (mut sender, mut receiver) = level_queue().unwrap();
     receiver.set_rate(48_000);
-    let mut board = Board::new(1, 7);
+    let mut board = Board::new(1, 7, Thresholds::default());
     let device = Device {
         name: "Sim Headset (hw:SimHeadset,0)".to_owned(),
         place: MIC,

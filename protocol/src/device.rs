@@ -92,7 +92,7 @@ pub struct DeviceSummary {
     pub muted: Ratio,
     /// How many episodes.
     pub episodes: u32,
-    /// Detector version that judged.
+    /// Detector version that judged; the highest bit is set where the operator adjusted a threshold.
     pub detector: u16,
     /// Time with a volume of zero over observed call time (for a loudspeaker MS-QoE `renderZeroVolumeEventRatio`).
     ///

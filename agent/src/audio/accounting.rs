@@ -11,7 +11,6 @@ use roomtone_protocol::limits::DEVICE_NAME_BYTES_MAX;
 use roomtone_protocol::ratio::Ratio;
 use serde::{Deserialize, Serialize};
 
-use super::constants::DETECTOR_VERSION;
 use super::episode::Episode;
 use crate::clock::{Moment, WallOffset};
 
@@ -184,7 +183,13 @@ impl Tally {
 
     /// The record of it.
     #[must_use]
-    pub fn summary(&self, call: CallId, device: &str, side: DeviceSide) -> DeviceSummary {
+    pub fn summary(
+        &self,
+        call: CallId,
+        device: &str,
+        side: DeviceSide,
+        detector: u16,
+    ) -> DeviceSummary {
         DeviceSummary {
             call,
             device: name(device),
@@ -192,7 +197,7 @@ impl Tally {
             not_functioning: self.not_functioning(),
             muted: self.muted(),
             episodes: self.episodes,
-            detector: DETECTOR_VERSION,
+            detector,
             zero_volume: Some(self.zero_volume()),
             glitches: Some(self.glitches),
         }
@@ -279,7 +284,7 @@ mod tests {
         let mut tally = Tally { glitches: 3, ..Tally::default() };
         tally.charge(Class::Good, PLAIN, 6_000_000);
         tally.charge(Class::Bad, Setting { is_volume_zero: true, ..PLAIN }, 2_000_000);
-        let summary = tally.summary(CallId(1), "headset", DeviceSide::Render);
+        let summary = tally.summary(CallId(1), "headset", DeviceSide::Render, 1);
         assert_eq!(summary.zero_volume, Ratio::new(2_000_000, 8_000_000));
         assert_eq!(summary.glitches, Some(3));
     }

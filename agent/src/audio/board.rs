@@ -62,6 +62,8 @@ pub enum Told {
         side: DeviceSide,
         /// The figures.
         tally: Tally,
+        /// The rules that judged.
+        detector: u16,
     },
 }
 
@@ -73,8 +75,8 @@ impl Told {
             Self::Episode { call, device, side, episode } => {
                 Record::DeviceEpisode(episode_record(episode, *call, device, *side, wall))
             }
-            Self::Summary { call, device, side, tally } => {
-                Record::DeviceSummary(tally.summary(*call, device, *side))
+            Self::Summary { call, device, side, tally, detector } => {
+                Record::DeviceSummary(tally.summary(*call, device, *side, *detector))
             }
         }
     }
@@ -157,9 +159,9 @@ struct CarriedDevice {
 impl Board {
     /// A board without devices. `seed` must be random: episode ids come from it.
     #[must_use]
-    pub fn new(own_pid: u32, seed: u64) -> Self {
+    pub fn new(own_pid: u32, seed: u64, thresholds: Thresholds) -> Self {
         Self {
-            thresholds: Thresholds::default(),
+            thresholds,
             own_pid,
             seed,
             entries: Vec::new(),
@@ -416,6 +418,7 @@ impl Board {
                     device: entry.device.name.clone(),
                     side: entry.device.place.side(),
                     tally,
+                    detector: self.thresholds.detector(),
                 };
                 tell(&mut self.told, &mut self.dropped, told);
             }

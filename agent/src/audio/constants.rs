@@ -8,6 +8,9 @@ use std::time::Duration;
 /// The version of the rules, written into each summary.
 pub const DETECTOR_VERSION: u16 = 1;
 
+/// Set in a summary's version where a threshold is not the version's own: such ratios compare with none but their like.
+pub const DETECTOR_ADJUSTED: u16 = 0x8000;
+
 /// The longest id of a sound card, in bytes: `char id[16]` of `struct snd_card` with its terminating zero.
 pub const CARD_ID_BYTES_MAX: usize = 15;
 
@@ -99,5 +102,14 @@ impl Default for Thresholds {
             episode_healthy: Duration::from_secs(10),
             episode_report: Duration::from_secs(10),
         }
+    }
+}
+
+impl Thresholds {
+    /// The version that a summary names.
+    #[must_use]
+    pub fn detector(&self) -> u16 {
+        let is_own = *self == Self::default();
+        if is_own { DETECTOR_VERSION } else { DETECTOR_VERSION | DETECTOR_ADJUSTED }
     }
 }

@@ -97,6 +97,15 @@ impl Course {
         }
     }
 
+    /// Takes the format that the owner of this open has agreed on meanwhile; false where it is another open.
+    pub fn agree_on(&mut self, format: Format) -> bool {
+        let is_open_still = self.format.rate_hz == 0 && self.format.owner_pid == format.owner_pid;
+        if is_open_still {
+            self.format = format;
+        }
+        is_open_still
+    }
+
     /// Takes one poll.
     pub fn handle_poll(&mut self, pcm_state: PcmState, hw_ptr_frames: u64, now: Moment) -> Step {
         let was_running = self.pcm_state.is_some_and(is_running);

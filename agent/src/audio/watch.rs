@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::bell::Bell;
 use super::board::{Board, Carry};
+use super::constants::Thresholds;
 use super::ears::Ears;
 use super::sensor::{Sensor, Sighting};
 use crate::clock::Moment;
@@ -51,6 +52,8 @@ pub struct Options {
     pub with_mixers: bool,
     /// Whether microphones that calls use are listened to.
     pub with_levels: bool,
+    /// When a device counts as not functioning.
+    pub thresholds: Thresholds,
     /// Where the state lies that outlives the process.
     pub carry: PathBuf,
     /// How long a call of the process before waits for its continuation.
@@ -113,7 +116,7 @@ impl DeviceWatch {
         let bell = Arc::new(Bell::new()?);
         let (calls, told) = sync_channel(CALLS_MAX);
         let (records, receiver) = mpsc::channel(RECORDS_MAX);
-        let mut board = Board::new(std::process::id(), options.seed);
+        let mut board = Board::new(std::process::id(), options.seed, options.thresholds.clone());
         let now = system::now();
         let has_carry = match read_carry(&options.carry) {
             Ok(carry) => {

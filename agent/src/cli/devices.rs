@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::audio::bell::Bell;
 use crate::audio::board::{Board, View};
+use crate::audio::constants::Thresholds;
 use crate::audio::function::State;
 use crate::audio::sensor::Sensor;
 use crate::audio::watch::NO_PERMISSION;
@@ -86,7 +87,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     let never = Bell::new().context("cannot watch devices")?;
     let seed = getrandom::u64().context("cannot draw random numbers")?;
     let mut sensor = Sensor::new(&options.root, true);
-    let mut board = Board::new(std::process::id(), seed);
+    let mut board = Board::new(std::process::id(), seed, Thresholds::default());
     for sighting in sensor.look() {
         board.handle_sighting(sighting);
     }

@@ -12,6 +12,7 @@ use super::{
     Audio, Collector, Config, ConfigError, Context, Identity, Log, Media, Spool, Tap, parse_size,
     shorten,
 };
+use crate::audio::constants::Thresholds;
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -79,6 +80,12 @@ struct RawMedia {
 struct RawAudio {
     watch: Option<bool>,
     levels: Option<bool>,
+    stall: Option<String>,
+    never_started: Option<String>,
+    suspended: Option<String>,
+    zero_signal: Option<String>,
+    constant_signal: Option<String>,
+    episode_healthy: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,9 +146,26 @@ impl Raw {
                 Duration::from_secs(5)..=Duration::from_secs(300),
             )?,
         };
+        let minute = Duration::from_secs(1)..=Duration::from_secs(60);
+        let raw = self.audio;
         let audio = Audio {
-            watch: key("audio.watch").choice(self.audio.watch)?,
-            levels: key("audio.levels").choice(self.audio.levels)?,
+            watch: key("audio.watch").choice(raw.watch)?,
+            levels: key("audio.levels").choice(raw.levels)?,
+            thresholds: Thresholds {
+                stall: key("audio.stall")
+                    .duration(raw.stall, Duration::from_millis(500)..=Duration::from_secs(60))?,
+                never_started: key("audio.never_started")
+                    .duration(raw.never_started, minute.clone())?,
+                suspended: key("audio.suspended").duration(raw.suspended, minute.clone())?,
+                zero_signal: key("audio.zero_signal").duration(raw.zero_signal, minute.clone())?,
+                constant_signal: key("audio.constant_signal")
+                    .duration(raw.constant_signal, minute)?,
+                episode_healthy: key("audio.episode_healthy").duration(
+                    raw.episode_healthy,
+                    Duration::from_secs(1)..=Duration::from_secs(300),
+                )?,
+                ..Thresholds::default()
+            },
         };
         let context = Context {
             socket: key("context.socket").text(self.context.socket, |text| {

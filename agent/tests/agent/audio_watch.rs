@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::sound_tree::SoundTree;
+use roomtone_agent::audio::constants::Thresholds;
 use roomtone_agent::audio::inventory::Place;
 use roomtone_agent::audio::watch::{Call, DeviceWatch, Handle, Options};
 use roomtone_agent::clock::system;
@@ -31,6 +32,7 @@ impl Watch {
             root: tree.root().to_owned(),
             with_mixers: false,
             with_levels: false,
+            thresholds: Thresholds::default(),
             carry: carry(tree),
             call_idle: Duration::from_secs(15),
             seed: 1,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use roomtone_agent::audio::constants::Thresholds;
 use roomtone_agent::config::{Config, Level, REFERENCE, help, markdown};
 
 const MINIMAL: &str = "\
@@ -86,6 +87,12 @@ call_idle = \"1m\"
 [audio]
 watch = false
 levels = true
+stall = \"2s\"
+never_started = \"4s\"
+suspended = \"5s\"
+zero_signal = \"6s\"
+constant_signal = \"7s\"
+episode_healthy = \"20s\"
 [context]
 socket = \"room.sock\"
 [log]
@@ -98,6 +105,15 @@ level = \"trace\"
     assert_eq!(config.spool.directory, PathBuf::from("/etc/roomtone/s"));
     assert_eq!(config.tap.ring_bytes, 64 << 20);
     assert_eq!(config.media.call_idle, Duration::from_secs(60));
+    let judged = &config.audio.thresholds;
+    let secs = [judged.stall, judged.never_started, judged.suspended, judged.zero_signal];
+    assert_eq!(secs.map(|it| it.as_secs()), [2, 4, 5, 6]);
+    assert_eq!((judged.constant_signal.as_secs(), judged.episode_healthy.as_secs()), (7, 20));
+    assert_eq!(
+        minimal.audio.thresholds,
+        Thresholds::default(),
+        "the table tells the detector's own"
+    );
     let Config { collector, identity, spool, tap, media, audio, context, log } = config;
     assert_ne!(collector, minimal.collector);
     assert_ne!(identity, minimal.identity);

@@ -87,9 +87,12 @@ impl Function {
         evidence.is_busy = false;
         evidence.is_foreign = format.owner_pid != Some(self.options.own_pid);
         evidence.forgive();
+        if evidence.course.as_mut().is_some_and(|course| course.agree_on(format)) {
+            self.tally.is_used |= self.in_call;
+            return;
+        }
         if evidence.course.is_none_or(|course| course.format() != format) {
-            // A format that is agreed on belongs to the same open; a stream that moved and was opened anew unseen was
-            // closed now, as far as anybody can tell.
+            // A stream that was opened anew unseen was closed now, as far as anybody can tell.
             let thresholds = &self.options.thresholds;
             evidence.end_course(now);
             evidence.attempt = Some(match evidence.attempt {

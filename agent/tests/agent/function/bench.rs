@@ -119,6 +119,26 @@ impl Bench {
         self.tell(&opened(pid));
     }
 
+    /// An open that brings nothing, seen at once and again when it has agreed on a format, 240 ms later.
+    pub(super) fn open_slowly(&mut self, pcm_state: PcmState) {
+        self.is_open = true;
+        self.is_moving = false;
+        self.pcm_state = PcmState::Open;
+        self.hw_ptr = 0;
+        let nothing_agreed = Signal::Opened {
+            rate_hz: 0,
+            period_frames: 0,
+            buffer_frames: 0,
+            owner_pid: Some(4_242),
+        };
+        self.tell(&nothing_agreed);
+        self.poll();
+        self.run(240);
+        self.pcm_state = pcm_state;
+        self.tell(&opened(4_242));
+        self.poll();
+    }
+
     /// An open that brings nothing, seen at once.
     pub(super) fn open_stuck(&mut self, pcm_state: PcmState) {
         self.is_open = true;
