@@ -1,8 +1,11 @@
 //! `roomtone-agent run`: joins tap, watch, context socket, spool and uplink.
 //!
 //! Three threads: the observer's, which must never wait for a disk, the device watch's, and the main one, where tokio
-//! runs the uplink, the context socket is served, and this file appends to the spool.
+//! runs the uplink, the context socket is served, and this file appends to the spool. A fourth for as long as a self-test
+//! takes.
 //! Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a path that it taps.
+
+mod tester;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -12,11 +15,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use roomtone_protocol::ack::Ack;
+use roomtone_protocol::control::Control;
 use roomtone_protocol::record::Record;
 use roomtone_protocol::time::Stamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::audio::selftest::Report;
 use crate::audio::watch::{self, Call, DeviceWatch};
 use crate::clock::system;
 use crate::config::Config;
@@ -30,6 +35,7 @@ use crate::spool::{self, Position, Spool, SpoolError};
 use crate::tap::TapError;
 use crate::uplink::quic::LinkError;
 use crate::uplink::{Backlog, LinkStatus, Settings, Uplink};
+use tester::Tester;
 
 /// Intervals per frame while nobody listens: a minute of a leg at a third of the bytes.
 const INTERVALS_OFFLINE: usize = 6;
@@ -90,8 +96,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let spool = Rc::new(RefCell::new(open_spool(config)?));
     let (mark_file, killed_in) = MarkFile::open(beside_spool(config, "call.json"));
     let appended = Arc::new(Notify::new());
-    // Nobody serves requests yet: self-tests arrive with the device watch.
-    let (requests, _unserved) = mpsc::channel(REQUESTS_MAX);
+    let (requests, asked) = mpsc::channel(REQUESTS_MAX);
     let settings = Settings::new(config.collector.clone(), config.identity.clone());
     let (uplink, status) =
         Uplink::new(settings, Rc::clone(&spool), Arc::clone(&appended), requests, stamp)?;
@@ -111,6 +116,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         let _ = shutdown.await;
     }));
 
+    let (tester, tests) = Tester::new();
     let mut journal = Journal {
         spool,
         appended,
@@ -121,6 +127,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         desk,
         open_call: OpenCall::default(),
         mark_file,
+        tester,
     };
     if let Some(mark) = killed_in {
         tracing::info!("the agent was killed in a call, which is closed now");
@@ -128,7 +135,8 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     }
     // Before anything else is recorded.
     journal.write();
-    journal.keep(events, devices, status, &stop, [&mut terminate, &mut interrupt]).await;
+    let inbox = Inbox { events, devices, status, asked, tests };
+    let tester = journal.keep(inbox, &stop, [&mut terminate, &mut interrupt]).await;
     if let Some(clients) = clients {
         clients.abort();
         // Its end is that it was aborted.
@@ -139,6 +147,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     // What makes the journal end may be the end of one of the two.
     let uplink = uplink.await.map_err(|_| DaemonError::Defect { part: "uplink" });
     stop.stop();
+    tester.stop();
     observing.join().map_err(|_| DaemonError::Defect { part: "tap" })?;
     if let Some(watching) = watching {
         watching.join().map_err(|_| DaemonError::Defect { part: "device watch" })?;
@@ -254,18 +263,28 @@ struct Journal {
     /// What closes the call if this process is killed in it.
     open_call: OpenCall,
     mark_file: MarkFile,
+    tester: Tester,
+}
+
+/// What comes to the journal.
+struct Inbox {
+    events: mpsc::Receiver<Noticed>,
+    devices: mpsc::Receiver<Record>,
+    status: tokio::sync::watch::Receiver<LinkStatus>,
+    /// What the collector asks for.
+    asked: mpsc::Receiver<Control>,
+    /// Self-tests that ended.
+    tests: mpsc::Receiver<Report>,
 }
 
 impl Journal {
     /// Until the observer ends, which the first signal makes it do, or the uplink, which it never should.
     async fn keep(
         mut self,
-        mut events: mpsc::Receiver<Noticed>,
-        mut devices: mpsc::Receiver<Record>,
-        mut status: tokio::sync::watch::Receiver<LinkStatus>,
+        Inbox { mut events, mut devices, mut status, mut asked, mut tests }: Inbox,
         stop: &observe::Handle,
         [terminate, interrupt]: [&mut Signal; 2],
-    ) {
+    ) -> Tester {
         // Without a device watch the channel is closed from the start.
         let mut watched = true;
         loop {
@@ -296,6 +315,12 @@ impl Journal {
                     // Acks and receipts become durable with a sync.
                     self.sync();
                 }
+                Some(control) = asked.recv() => match control {
+                    Control::SelfTest => self.tester.handle_request(),
+                    // The uplink's own affair.
+                    Control::GoingAway => {}
+                },
+                Some(report) = tests.recv() => self.note_test(&report),
                 // In a silent night no next record would bring the next try.
                 () = tokio::time::sleep(SYNC_AGAIN), if self.owes_sync => self.sync(),
                 () = tokio::time::sleep(mark_due.unwrap_or_default()), if mark_due.is_some() => {
@@ -316,11 +341,28 @@ impl Journal {
             self.records.push(record);
         }
         self.write();
+        self.tester
+    }
+
+    fn note_test(&mut self, report: &Report) {
+        tracing::info!(outcome = ?report.outcome, "self-test on request");
+        if let Some(calls) = &self.calls {
+            calls.self_test(report, system::now());
+        }
+        self.records.push(tester::record(report, stamp()));
     }
 
     fn note(&mut self, (event, wall): Noticed) {
         self.desk.note(&event, wall);
         self.open_call.handle_event(&event, wall);
+        match event {
+            Event::CallOpened { .. } => self.tester.handle_call_opened(),
+            Event::CallClosed { .. } => self.tester.handle_call_closed(),
+            Event::LegOpened { .. }
+            | Event::Interval { .. }
+            | Event::LegSummary { .. }
+            | Event::ContextTaken { .. } => {}
+        }
         if let Some(calls) = &self.calls {
             match event {
                 Event::CallOpened { call, at, .. } => calls.call(Call::Opened(call, at)),

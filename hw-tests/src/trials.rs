@@ -101,11 +101,11 @@ pub const ALL: &[Trial] = &[
     selftest::ZEROS,
     selftest::HANGING,
     selftest::BUSY,
+    levels::ALONE,
     levels::ZEROS,
     levels::CONSTANT,
     levels::MUTES,
     levels::GATE,
-    levels::ALONE,
 ];
 
 #[cfg(test)]

@@ -497,3 +497,60 @@ fn shape_of(config: &cpal::SupportedStreamConfig) -> Shape {
     };
     Shape { rate_hz: config.sample_rate(), channels: config.channels(), width }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const SHAPE: Shape = Shape { rate_hz: 48_000, channels: 1, width: Width::Bits16 };
+
+    fn open(device: &str, name: &str) -> Result<Stream, StartError> {
+        let bell = Arc::new(Bell::new().unwrap());
+        let target = Target::Alsa(vec![name.to_owned()]);
+        capture(device, target, Some(SHAPE), Some(480), |_, _| {}, &bell)
+    }
+
+    #[test]
+    fn device_has_one_thread_until_that_ended() {
+        let mut first = open("one thread", "null").unwrap();
+        assert_eq!(open("one thread", "null").err(), Some(StartError::Hangs));
+        // Whether a machine has ALSA's files or not: something happens, and then it ends.
+        assert!(first.wait(PATIENCE).is_some());
+        assert!(first.close(PATIENCE));
+        assert!(open("one thread", "null").is_ok());
+    }
+
+    #[test]
+    fn name_that_alsa_does_not_know_is_not_there() {
+        let mut stream = open("unknown", "no such device").unwrap();
+        let Some(Event::Failed { error, words }) = stream.wait(PATIENCE) else {
+            panic!("no answer");
+        };
+        assert_eq!(error, OpenError::NotThere, "{words}");
+        assert!(words.contains("no such device"), "{words}");
+    }
+
+    #[test]
+    fn servers_are_known_as_they_are_built_in() {
+        assert_eq!(knows(Server::PulseAudio), cfg!(feature = "pulseaudio"));
+        let either = cfg!(feature = "pipewire") || cfg!(feature = "pulseaudio");
+        assert_eq!(knows(Server::PipeWire), either);
+    }
+
+    #[test]
+    fn busy_and_forbidden_are_no_faults_and_epipe_at_open_is_one() {
+        let refused = OpenError::Refused;
+        for (kind, error) in [
+            (ErrorKind::DeviceBusy, refused(OpenFailure::Busy)),
+            (ErrorKind::PermissionDenied, refused(OpenFailure::NoPermission)),
+            (ErrorKind::UnsupportedConfig, refused(OpenFailure::Unsupported)),
+            (ErrorKind::Xrun, refused(OpenFailure::Fault)),
+            (ErrorKind::BackendError, refused(OpenFailure::Fault)),
+            (ErrorKind::DeviceNotAvailable, OpenError::NotThere),
+            (ErrorKind::HostUnavailable, OpenError::NoServer),
+        ] {
+            assert_eq!(open_error(kind), error, "{kind:?}");
+        }
+    }
+}

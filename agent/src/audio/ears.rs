@@ -32,6 +32,8 @@ const SILENT_MAX: Duration = Duration::from_secs(3);
 pub struct Ears {
     listening: Listening,
     open: BTreeMap<Place, Ear>,
+    /// Of which program's microphone it was said that there are no levels.
+    said: BTreeMap<Place, u32>,
     bell: Arc<Bell>,
     /// From which pauses are drawn.
     random: u64,
@@ -55,7 +57,7 @@ impl Ears {
         let servers = [Server::PulseAudio, Server::PipeWire];
         let servers = servers.into_iter().filter(|server| cpal_host::knows(*server)).collect();
         let listening = Listening::new(std::process::id(), servers);
-        Self { listening, open: BTreeMap::new(), bell, random: seed }
+        Self { listening, open: BTreeMap::new(), said: BTreeMap::new(), bell, random: seed }
     }
 
     /// Takes what the sensor saw, in order.
@@ -89,6 +91,7 @@ impl Ears {
                 Some(Event::Opened(shape)) => {
                     tracing::info!(card = place.card, rate_hz = shape.rate_hz, "listening along");
                     ear.receiver.set_rate(shape.rate_hz);
+                    self.said.remove(&place);
                     (ear.is_open, ear.heard_at) = (true, now);
                     self.listening.handle_opened(place, now);
                     None
@@ -147,34 +150,33 @@ impl Ears {
     }
 
     fn failed(
-        &self,
+        &mut self,
         place: Place,
         error: &OpenError,
         words: &str,
         board: &mut Board,
         now: Moment,
     ) -> Over {
-        let card = place.card;
-        match error {
-            OpenError::NoServer => {
-                tracing::info!(card, words, "the sound server does not answer: ALSA instead");
-                return Over::NoServer;
-            }
-            OpenError::NotThere => {
-                tracing::info!(card, words, "the microphone cannot be shared");
-            }
+        let Some(ear) = self.open.get(&place) else { return Over::Failed };
+        let what = match error {
+            OpenError::NoServer => "the sound server does not answer: ALSA instead",
+            OpenError::NotThere => "the microphone cannot be shared: no levels",
             OpenError::Refused(OpenFailure::Busy) => {
-                let again = "its program has it alone: no levels";
-                tracing::info!(card, words, "the microphone is busy; {again}");
+                "the microphone is busy, its program has it alone: no levels"
             }
             OpenError::Refused(failure) => {
-                tracing::info!(card, words, "the microphone does not open beside its program");
-                let waited = self.open.get(&place).map_or(Duration::ZERO, |ear| ear.stream.age());
-                let signal = Signal::OpenFailed { failure: *failure, waited };
+                let signal = Signal::OpenFailed { failure: *failure, waited: ear.stream.age() };
                 board.handle_own(place, &signal, now);
+                "the microphone does not open beside its program: no levels"
             }
+        };
+        // Once for each program that holds it: the attempts go on.
+        if self.said.insert(place, ear.holder) == Some(ear.holder) {
+            tracing::debug!(card = place.card, words, "{what}");
+        } else {
+            tracing::info!(card = place.card, words, "{what}");
         }
-        Over::Failed
+        if *error == OpenError::NoServer { Over::NoServer } else { Over::Failed }
     }
 
     fn act(&mut self, act: Act, now: Moment) {

@@ -22,7 +22,7 @@ use super::chirp::{self, CHIRP, Match};
 use super::cpal_host::{self, Event, OpenError, Samples, StartError, Stream};
 use super::inventory::Place;
 use super::level::{BufferLevel, Sample};
-use super::signal::OpenFailure;
+use super::signal::{OpenFailure, SelfTestOutcome};
 use super::source::{Shape, Target, Width};
 use crate::clock::system;
 use choice::{Candidate, Chosen, Refused};
@@ -83,6 +83,22 @@ pub enum Outcome {
     InCall,
     /// There is no such device.
     NoDevice,
+}
+
+impl Outcome {
+    /// What it says of the microphone and of the loudspeaker; `None` where it says nothing.
+    #[must_use]
+    pub fn verdicts(self) -> (Option<SelfTestOutcome>, Option<SelfTestOutcome>) {
+        use SelfTestOutcome::{Failed, Passed};
+        match self {
+            Self::Heard => (Some(Passed), Some(Passed)),
+            // Which of the two it was, nobody can tell.
+            Self::NotHeard => (Some(Failed), Some(Failed)),
+            Self::NoSignal | Self::CaptureFailed => (Some(Failed), None),
+            Self::RenderFailed => (None, Some(Failed)),
+            Self::Busy | Self::InCall | Self::NoDevice => (None, None),
+        }
+    }
 }
 
 /// What was found.

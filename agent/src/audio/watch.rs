@@ -20,7 +20,10 @@ use super::bell::Bell;
 use super::board::{Board, Carry};
 use super::constants::Thresholds;
 use super::ears::Ears;
+use super::inventory::Place;
+use super::selftest::Report;
 use super::sensor::{Sensor, Sighting};
+use super::signal::{SelfTestOutcome, Signal};
 use crate::clock::Moment;
 use crate::clock::system;
 
@@ -41,6 +44,15 @@ pub enum Call {
     Opened(CallId, Moment),
     /// It ended at a moment.
     Closed(CallId, Moment),
+}
+
+/// What the thread is told.
+#[derive(Debug, Clone, Copy)]
+enum Message {
+    Call(Call),
+    /// A self-test said something of a device.
+    Tested(Place, SelfTestOutcome, Moment),
+    Stop,
 }
 
 /// What the watch needs to know beforehand.
@@ -73,7 +85,7 @@ pub struct DeviceWatch {
     kept: Option<Option<CallId>>,
     has_carry: bool,
     bell: Arc<Bell>,
-    calls: Receiver<Option<Call>>,
+    calls: Receiver<Message>,
     records: mpsc::Sender<Record>,
 }
 
@@ -81,25 +93,36 @@ pub struct DeviceWatch {
 #[derive(Debug)]
 pub struct Handle {
     bell: Arc<Bell>,
-    calls: SyncSender<Option<Call>>,
+    calls: SyncSender<Message>,
 }
 
 impl Handle {
     /// A call began or ended.
     pub fn call(&self, call: Call) {
-        self.send(Some(call));
+        self.send(Message::Call(call));
+    }
+
+    /// A self-test ended.
+    pub fn self_test(&self, report: &Report, now: Moment) {
+        let (capture, render) = report.outcome.verdicts();
+        let told = [(report.capture_place, capture), (report.render_place, render)];
+        for (place, verdict) in told {
+            if let Some((place, verdict)) = place.zip(verdict) {
+                self.send(Message::Tested(place, verdict, now));
+            }
+        }
     }
 
     /// Asks the thread to end, after all calls that it was told of.
     pub fn stop(&self) {
-        self.send(None);
+        self.send(Message::Stop);
     }
 
-    fn send(&self, message: Option<Call>) {
+    fn send(&self, message: Message) {
         match self.calls.try_send(message) {
             Ok(()) => self.bell.ring(),
             Err(TrySendError::Full(_)) => {
-                tracing::error!("the device watch hangs and does not hear of a call");
+                tracing::error!("the device watch hangs and hears of no call or self-test");
             }
             // It ended before and said so.
             Err(TrySendError::Disconnected(_)) => {}
@@ -167,9 +190,16 @@ impl DeviceWatch {
             self.handle(seen);
             while let Ok(message) = self.calls.try_recv() {
                 match message {
-                    Some(Call::Opened(call, at)) => self.board.handle_call_opened(call, at),
-                    Some(Call::Closed(call, at)) => self.board.handle_call_closed(call, at),
-                    None => goes_on = false,
+                    Message::Call(Call::Opened(call, at)) => {
+                        self.board.handle_call_opened(call, at);
+                    }
+                    Message::Call(Call::Closed(call, at)) => {
+                        self.board.handle_call_closed(call, at);
+                    }
+                    Message::Tested(place, outcome, at) => {
+                        self.board.handle_own(place, &Signal::SelfTest(outcome), at);
+                    }
+                    Message::Stop => goes_on = false,
                 }
             }
             let in_call = self.board.call().is_some();

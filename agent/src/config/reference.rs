@@ -141,7 +141,7 @@ pub const REFERENCE: &[OptionDoc] = &[
         unit: "boolean",
         default: Some("false"),
         range: "true or false",
-        what: "whether microphones that a call uses are listened to along with it; numbers only, no audio is kept",
+        what: "whether microphones that a call uses are listened to; numbers only, no audio is kept",
     },
     OptionDoc {
         key: "audio.stall",

@@ -17,6 +17,7 @@ mod media;
 mod media_context;
 mod properties;
 mod rehearse_loopback;
+mod selftest_cli;
 mod sound_tree;
 mod spool_disk;
 mod spool_kill;

@@ -72,6 +72,8 @@ pub(super) const GATE: Trial = Trial {
     },
 };
 
+/// Comes before the others: where a program that shared its microphone was killed, alsa-lib's dsnoop lets us join
+/// whoever opens it next, alone or not.
 pub(super) const ALONE: Trial = Trial {
     name: "microphone_that_its_program_has_alone_is_busy_and_no_fault",
     group: Group::All,
