@@ -33,7 +33,13 @@ pub(super) const HEARS: Trial = Trial {
         let delays = ECHO_MS..ECHO_MS + BUFFERS_MS_MAX;
         Ok(Verdict {
             wrong: wrong_outcome(&report, "heard", succeeded)
-                .or_else(|| (!delays.contains(&delay)).then(|| format!("delay {delay:.0} ms")))
+                .or_else(|| {
+                    // Buffers of an emulated machine overrun at times, and then there is no delay.
+                    let is_told =
+                        report["detail"].as_str().is_some_and(|it| it.contains("overran"));
+                    let is_right = delays.contains(&delay) || (is_told && delay.is_nan());
+                    (!is_right).then(|| format!("delay {delay:.0} ms"))
+                })
                 .or_else(|| {
                     let is_near = (level - HEARD_DBFS).abs() <= 2.0;
                     (!is_near).then(|| format!("level {level:.1} dBFS"))
