@@ -157,11 +157,16 @@ impl SoundFiles {
         Holder { pid: group, name: Some(name) }
     }
 
-    /// How often this machine went to sleep and came back; `None` where the kernel does not count.
+    /// How often this machine put its devices to sleep and woke them; `None` where the kernel does not count.
+    ///
+    /// Sleeps that failed count too: where one device refuses, others have slept already and lost their streams.
     #[must_use]
     pub fn suspends(&self) -> Option<u64> {
-        let text = read(&self.root.join("sys/power/suspend_stats/success")).ok()?;
-        str::from_utf8(&text).ok()?.trim().parse().ok()
+        let count = |name: &str| {
+            let text = read(&self.root.join("sys/power/suspend_stats").join(name)).ok()?;
+            str::from_utf8(&text).ok()?.trim().parse::<u64>().ok()
+        };
+        Some(count("success")?.saturating_add(count("fail").unwrap_or(0)))
     }
 
     /// Whether this process may open the card's control device; `None` where there is no node.
