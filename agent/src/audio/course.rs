@@ -114,7 +114,9 @@ impl Course {
             Some(before) => before != hw_ptr_frames,
             None => hw_ptr_frames != 0,
         };
-        let is_progress = has_moved && (was_running || is_running(pcm_state));
+        // A position that fell to 0 in a stream that does not run was set back by its program.
+        let is_set_back = hw_ptr_frames == 0 && !is_running(pcm_state);
+        let is_progress = has_moved && !is_set_back && (was_running || is_running(pcm_state));
         if is_progress {
             self.has_progressed = true;
             self.slept_at = None;
@@ -305,6 +307,25 @@ mod tests {
         course.handle_poll(PcmState::Running, 4_800, ms(61_000));
         let stuck = Judgement::Stuck { cause: DeviceCause::Stalled, onset: ms(60_000) };
         assert_eq!(course.judge(&Thresholds::default()), stuck);
+    }
+
+    /// As a headset was seen to go through a sleep: set back to 0 by its program, which then did not start it.
+    #[test]
+    fn stream_left_prepared_by_a_sleep_is_suspended_since_its_last_progress() {
+        let mut course = course();
+        course.handle_poll(PcmState::Running, 144_240, ms(100));
+        course.handle_sleep(Duration::from_secs(5), ms(350));
+        for at in (350..3_350).step_by(250) {
+            let step = course.handle_poll(PcmState::Prepared, 0, ms(at));
+            assert!(!step.is_progress, "{at}");
+            assert_eq!(course.judge(&Thresholds::default()), Judgement::Idle, "{at}");
+        }
+        // 3 s after the sleep was noticed.
+        course.handle_poll(PcmState::Prepared, 0, ms(3_350));
+        let stuck = Judgement::Stuck { cause: DeviceCause::Suspended, onset: ms(100) };
+        assert_eq!(course.judge(&Thresholds::default()), stuck);
+        course.handle_poll(PcmState::Running, 4_800, ms(3_600));
+        assert_eq!(course.judge(&Thresholds::default()), Judgement::Moving);
     }
 
     #[test]
