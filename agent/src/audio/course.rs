@@ -117,12 +117,14 @@ impl Course {
         // A position that fell to 0 in a stream that does not run was set back by its program.
         let is_set_back = hw_ptr_frames == 0 && !is_running(pcm_state);
         let is_progress = has_moved && !is_set_back && (was_running || is_running(pcm_state));
+        // Where a sleep stopped it, what moved since the last poll moved before the sleep.
+        let is_stopped = self.slept_at.is_some() && !is_running(pcm_state);
         if is_progress {
             self.has_progressed = true;
-            self.slept_at = None;
+            self.slept_at = self.slept_at.filter(|_| is_stopped);
         }
         if is_progress || (is_running(pcm_state) && !was_running) {
-            self.moved_at = now;
+            self.moved_at = if is_stopped { self.moved_at.max(self.observed_at) } else { now };
             self.stuck_polls = 0;
         } else if is_running(pcm_state) {
             self.stuck_polls = self.stuck_polls.saturating_add(1);
@@ -326,6 +328,18 @@ mod tests {
         assert_eq!(course.judge(&Thresholds::default()), stuck);
         course.handle_poll(PcmState::Running, 4_800, ms(3_600));
         assert_eq!(course.judge(&Thresholds::default()), Judgement::Moving);
+    }
+
+    /// The first look after a sleep of 1.4 s sees how far the stream came before it.
+    #[test]
+    fn progress_before_a_sleep_is_not_dated_behind_it() {
+        let mut course = course();
+        course.handle_poll(PcmState::Running, 132_000, ms(100));
+        course.handle_sleep(Duration::from_secs(5), ms(1_500));
+        course.handle_poll(PcmState::Suspended, 144_240, ms(1_500));
+        course.handle_poll(PcmState::Prepared, 0, ms(4_500));
+        let stuck = Judgement::Stuck { cause: DeviceCause::Suspended, onset: ms(100) };
+        assert_eq!(course.judge(&Thresholds::default()), stuck);
     }
 
     #[test]
