@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::cpio::{Archive, Runs};
 use super::modules;
-use super::packages::Packages;
+use super::packages::{self, Packages};
 use crate::process::output;
 
 /// The first process.
@@ -31,8 +31,22 @@ const MODULES: [&str; 10] = [
 ];
 
 /// Programs of the host or the packages: where each lies and what it is called in the guest.
-const TOOLS: [&str; 5] =
-    ["usr/bin/amixer", "usr/bin/arecord", "usr/bin/aplay", "sbin/ip", "sbin/tc"];
+const TOOLS: [&str; 8] = [
+    "usr/bin/amixer",
+    "usr/bin/arecord",
+    "usr/bin/aplay",
+    "sbin/ip",
+    "sbin/tc",
+    "usr/bin/pulseaudio",
+    "usr/bin/pactl",
+    "usr/bin/pacat",
+];
+
+/// What the sound server loads in the trials; the protocol and the mixer are libraries that the modules share.
+const SERVER_MODULES: [&str; 3] =
+    ["module-alsa-source", "module-native-protocol-unix", "module-suspend-on-idle"];
+/// Where they lie in the guest, as the server is told.
+pub const SERVER_MODULES_FOLDER: &str = "/opt/pulse";
 
 /// Our programs, beside the running one.
 const PROGRAMS: [&str; 4] =
@@ -56,6 +70,7 @@ pub fn build(packages: &Packages, programs: &Path) -> Result<Vec<u8>> {
         "lib64",
         "modules",
         "opt",
+        "opt/pulse",
         "opt/roomtone",
         "proc",
         "root",
@@ -91,6 +106,10 @@ pub fn build(packages: &Packages, programs: &Path) -> Result<Vec<u8>> {
         }
         binaries.insert(format!("opt/roomtone/{program}"), path);
     }
+    for module in SERVER_MODULES {
+        let path = packages.find(&format!("{}/{module}.so", packages::SERVER_MODULES))?;
+        binaries.insert(format!("opt/pulse/{module}.so"), path);
+    }
     let mut libraries = BTreeMap::new();
     for (name, path) in &binaries {
         archive.file(name, Runs::Yes, &read(path)?);
@@ -102,8 +121,12 @@ pub fn build(packages: &Packages, programs: &Path) -> Result<Vec<u8>> {
 
     add_modules(&mut archive, packages)?;
     add_tree(&mut archive, &packages.root.join("usr/share/alsa"), "usr/share/alsa")?;
-    archive.file("etc/passwd", Runs::No, b"root:x:0:0:root:/root:/bin/sh\n");
-    archive.file("etc/group", Runs::No, b"root:x:0:\naudio:x:29:\n");
+    archive.file(
+        "etc/passwd",
+        Runs::No,
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+    );
+    archive.file("etc/group", Runs::No, b"root:x:0:\naudio:x:29:\nnogroup:x:65534:\n");
     archive.file("etc/hosts", Runs::No, b"127.0.0.1 localhost guest\n");
     Ok(archive.finish())
 }

@@ -16,10 +16,17 @@ use crate::process::output;
 /// `xz-utils` because busybox knows no BCJ filter, with which kernels are packed.
 const TOOLS: [&str; 4] = ["qemu-system-x86", "busybox-static", "alsa-utils", "xz-utils"];
 /// What is fetched even where the host has it: its files there may have been changed (`libasound2-plugins` makes
-/// another default).
-const OWN: [&str; 1] = ["libasound2-data"];
+/// another default), or the host may have parts of it only.
+const OWN: [&str; 4] = ["libasound2-data", SOUND_SERVER, "pulseaudio-utils", "libpulse0"];
+/// The sound server of the guest. What it depends on is fetched as the tools are.
+const SOUND_SERVER: &str = "pulseaudio";
+/// What the sound server depends on by the package's word and no guest uses: plugins that bring all of ffmpeg.
+const NOT_NEEDED: [&str; 1] = ["libasound2-plugins"];
 /// The package that depends on the newest kernel.
 const KERNEL: &str = "linux-image-amd64";
+
+/// Where the sound server's modules lie, and the libraries that only they use; the version is Debian 12's.
+pub const SERVER_MODULES: &str = "usr/lib/pulse-16.1+dfsg1/modules";
 
 /// The unpacked packages.
 #[derive(Debug)]
@@ -52,6 +59,9 @@ impl Packages {
         let mut names = vec![kernel.clone()];
         names.extend(OWN.map(str::to_owned));
         names.extend(missing_tools()?);
+        // Some of the tools' needs may be fetched in any case.
+        names.sort();
+        names.dedup();
         let sources = sources(&names)?;
 
         let mut hasher = DefaultHasher::new();
@@ -79,7 +89,12 @@ impl Packages {
     /// Where the packages' libraries lie, for `LD_LIBRARY_PATH`.
     #[must_use]
     pub fn libraries(&self) -> String {
-        let folders = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+        let folders = [
+            "usr/lib/x86_64-linux-gnu",
+            "lib/x86_64-linux-gnu",
+            "usr/lib/x86_64-linux-gnu/pulseaudio",
+            SERVER_MODULES,
+        ];
         folders.map(|folder| self.root.join(folder).display().to_string()).join(":")
     }
 }
@@ -94,8 +109,14 @@ fn newest_kernel() -> Result<String> {
 
 /// What an installation of the tools would bring; what it would remove does not matter here, as nothing is installed.
 fn missing_tools() -> Result<Vec<String>> {
+    let depends = output(Command::new("apt-cache").args(["depends", SOUND_SERVER]), [""; 0])?;
+    let depends = depends
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .filter(|name| !NOT_NEEDED.contains(name));
     let mut apt = Command::new("apt-get");
     apt.args(["install", "--simulate", "--yes", "--no-install-recommends"]).args(TOOLS);
+    apt.args(depends);
     let said = output(&mut apt, [""; 0])?;
     let names = said.lines().filter_map(|line| line.strip_prefix("Inst "));
     Ok(names.filter_map(|rest| rest.split_whitespace().next()).map(str::to_owned).collect())
