@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::guest::{image, machine, packages};
 use crate::stage;
+use crate::stage::load::Gauge;
 use crate::trials::{self, Group, Trial};
 use definition::{Bench, Kind};
 use report::{Outcome, Report};
@@ -46,7 +47,7 @@ pub fn run(choice: &Choice) -> Result<bool> {
     let bench = Bench::read(&choice.bench)?;
     let chosen: Vec<&Trial> = trials::ALL
         .iter()
-        .filter(|trial| choice.group == Group::All || trial.group == Group::Short)
+        .filter(|trial| choice.group.includes(trial.group))
         .filter(|trial| {
             choice.filters.is_empty()
                 || choice.filters.iter().any(|it| trial.name.contains(it.as_str()))
@@ -59,11 +60,20 @@ pub fn run(choice: &Choice) -> Result<bool> {
         .with_context(|| format!("cannot make {}", choice.folder.display()))?;
     let folder = fs::canonicalize(&choice.folder)?;
 
+    // A filter asks for what it names, however long that takes.
+    let takes_long = |trial: &Trial| {
+        trial.group == Group::Long && choice.group == Group::All && choice.filters.is_empty()
+    };
+    let excuse =
+        |trial: &Trial| {
+            bench.unable(trial).or(takes_long(trial)
+                .then_some("it takes half an hour: --group long, make hw-test-long"))
+        };
     let mut report = Report::default();
     let (able, unable): (Vec<&Trial>, Vec<&Trial>) =
-        chosen.into_iter().partition(|trial| bench.unable(trial).is_none());
+        chosen.into_iter().partition(|trial| excuse(trial).is_none());
     for trial in unable {
-        let reason = bench.unable(trial).unwrap_or_default();
+        let reason = excuse(trial).unwrap_or_default();
         report.add(Outcome::not_run(&bench.name, trial.name, reason));
     }
     let names: Vec<&str> = able.iter().map(|trial| trial.name).collect();
@@ -79,7 +89,7 @@ pub fn run(choice: &Choice) -> Result<bool> {
                 }
             } else {
                 let state = folder.join("physical");
-                stage::run(&bench, &names, &state, |outcome| report.add(outcome))?;
+                stage::run(&bench, &names, &state, None, |outcome| report.add(outcome))?;
             }
         }
     }
@@ -123,6 +133,7 @@ fn run_in_guest(
     fs::write(&archive, image::build(&packages, programs)?)?;
     fs::copy(&bench.file, share.join(stage::BENCH_FILE))?;
     fs::write(share.join(stage::TRIALS_FILE), names.join("\n"))?;
+    fs::write(share.join(stage::GAUGE_FILE), serde_json::to_string(&Gauge::take()?)?)?;
     println!(
         "guest      Linux {}, image made in {:.1} s, logs in {}",
         packages.kernel_version,

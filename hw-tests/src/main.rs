@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use roomtone_hw_tests::bench::{self, Choice};
+use roomtone_hw_tests::stage::stubborn;
 use roomtone_hw_tests::trials::Group;
 use roomtone_hw_tests::{figures, play, stage};
 
@@ -51,6 +52,9 @@ enum Command {
         #[arg(value_name = "PART")]
         filters: Vec<String>,
     },
+    /// Hold a microphone as an application that does not start again after a sleep, until a line on stdin
+    #[command(hide = true)]
+    Hold(stubborn::Options),
     /// Run trials inside a guest; the host laid them into DIR
     #[command(hide = true)]
     Stage {
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Command::Trials { bench, group, folder, filters } => {
             return answer(bench::run(&Choice { bench, group, filters, folder }));
         }
+        Command::Hold(options) => stubborn::hold(&options),
         Command::Stage { folder } => return answer(stage::run_in_guest(&folder)),
     };
     answer(done.map(|()| true))

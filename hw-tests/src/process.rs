@@ -119,6 +119,18 @@ impl Running {
     }
 }
 
+/// A child that is killed when dropped: for programs that have nothing to bring to an end.
+#[derive(Debug)]
+pub struct Ended(pub Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // One that ended already is what was wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // Nobody is left to tell; a program that had ended already is what was wanted.

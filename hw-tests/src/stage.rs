@@ -5,7 +5,12 @@
 
 pub mod call;
 pub mod hands;
+pub mod load;
+pub mod modules;
+pub mod power;
+pub mod server;
 pub mod sound;
+pub mod stubborn;
 pub mod trace;
 
 use std::fs;
@@ -17,9 +22,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::bench::definition::{Bench, Kind};
 use crate::bench::report::Outcome;
+use crate::pair::Place;
+use crate::process::output;
 use crate::trials;
 use call::Watched;
 use hands::Hands;
+use load::Gauge;
 use sound::{Card, Side};
 use trace::Trace;
 
@@ -27,6 +35,8 @@ use trace::Trace;
 pub const BENCH_FILE: &str = "virtual.toml";
 /// The names of the trials there, one a line.
 pub const TRIALS_FILE: &str = "trials.txt";
+/// What work costs on the host, there.
+pub const GAUGE_FILE: &str = "host-gauge.json";
 /// The outcomes there, one JSON object a line.
 pub const OUTCOMES_FILE: &str = "outcomes.jsonl";
 
@@ -45,6 +55,7 @@ pub struct Stage {
     pub hands: Hands,
     watched: Option<Watched>,
     state: PathBuf,
+    shared: Option<PathBuf>,
     /// The loudest that may be played, of full scale.
     pub render_level: f64,
 }
@@ -61,14 +72,14 @@ pub fn run_in_guest(folder: &Path) -> Result<bool> {
     let mut all = true;
     // The store's own files stay in memory: a database on 9p would measure 9p.
     let state = Path::new("/tmp/roomtone");
-    let ran = run(&bench, &names, state, |outcome| {
+    let ran = run(&bench, &names, state, Some(folder), |outcome| {
         all &= outcome.passed == Some(true);
         let line = serde_json::to_string(&outcome).unwrap_or_default();
         if let Err(error) = writeln!(outcomes, "{line}").and_then(|()| outcomes.sync_data()) {
             eprintln!("cannot write an outcome: {error}");
         }
     });
-    for log in ["agent.log", "collector.log", "headset.log", CALLS_FILE] {
+    for log in ["agent.log", "collector.log", "headset.log", "pulse.log", CALLS_FILE] {
         // A log that was never begun is not missed.
         let _ = fs::copy(state.join(log), folder.join(log));
     }
@@ -81,7 +92,7 @@ pub fn run_in_guest(folder: &Path) -> Result<bool> {
     ran.map(|()| all)
 }
 
-/// Runs trials one after the other; each leaves the device healthy.
+/// Runs trials one after the other; each leaves the device healthy. `shared` is the folder of the host, in a guest.
 ///
 /// # Errors
 /// Where the stage cannot be set up.
@@ -89,6 +100,7 @@ pub fn run(
     bench: &Bench,
     names: &[&str],
     state: &Path,
+    shared: Option<&Path>,
     mut done: impl FnMut(Outcome),
 ) -> Result<()> {
     fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
@@ -102,6 +114,7 @@ pub fn run(
         hands,
         watched: None,
         state: state.to_owned(),
+        shared: shared.map(Path::to_owned),
         render_level: bench.render_level(),
     };
     for name in names {
@@ -150,6 +163,26 @@ impl Stage {
     #[must_use]
     pub fn state(&self) -> &Path {
         &self.state
+    }
+
+    /// What `roomtone-agent devices --json` shows now.
+    ///
+    /// # Errors
+    /// Where it fails or prints no list.
+    pub fn devices(&self) -> Result<Vec<serde_json::Value>> {
+        let mut devices = Place::new(&self.state)?.program("roomtone-agent");
+        let text = output(&mut devices, ["devices", "--json"])?;
+        serde_json::from_str(&text).context("the list of devices is no JSON")
+    }
+
+    /// What work costs on the machine that runs the guest.
+    ///
+    /// # Errors
+    /// Where no host told.
+    pub fn host_gauge(&self) -> Result<Gauge> {
+        let folder = self.shared.as_ref().context("this machine has no host")?;
+        let text = fs::read_to_string(folder.join(GAUGE_FILE))?;
+        serde_json::from_str(&text).context("the host's gauge makes no sense")
     }
 
     /// Keeps what the collector showed of a call.

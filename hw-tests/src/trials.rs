@@ -1,11 +1,19 @@
 //! The trials: what is done to a device, and what must be seen. The same on all benches.
 
+mod cost;
+mod crash;
 mod device;
+mod endurance;
 mod faults;
+mod harmless;
+mod hostile;
+mod inventory;
 mod levels;
 mod opening;
 mod scene;
 mod selftest;
+mod server;
+mod sleep;
 
 use std::time::Duration;
 
@@ -36,6 +44,20 @@ pub enum Group {
     Short,
     /// With `make hw-test`.
     All,
+    /// With `make hw-test-long`: half an hour and more each.
+    Long,
+}
+
+impl Group {
+    /// Whether a run of this group takes up a trial of `other`, be it to say that it is not run.
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
+        match self {
+            Self::Short => other == Self::Short,
+            Self::All => true,
+            Self::Long => other == Self::Long,
+        }
+    }
 }
 
 /// What a bench must have for a trial.
@@ -47,6 +69,8 @@ pub enum Need {
     Hands,
     /// Faults that only a headset made of software has.
     Faults,
+    /// A machine that may be put to sleep, and whose modules and sound servers may come and go.
+    Guest,
 }
 
 /// What a trial found, and what is wrong with that.
@@ -91,11 +115,25 @@ pub const ALL: &[Trial] = &[
     opening::STALL_BLOCKED,
     opening::CONTROL_HANG,
     opening::CONTROL_STALL,
+    sleep::SUSPENDED,
     faults::RENDER_ERRORS,
-    faults::BUSY_IS_NO_FAULT,
-    faults::BUTTON_IS_NO_FAULT,
+    harmless::BUSY,
+    harmless::BUTTON,
+    harmless::MIXER,
+    harmless::CLOSED,
+    server::KILLED,
+    server::SUSPENDS_IDLE,
+    server::MUTES,
+    inventory::SHOWS_TRUTH,
+    cost::WATCHING,
+    hostile::ODD_NAME,
+    hostile::VANISHING,
+    hostile::NO_PERMISSION,
+    hostile::MANY_CARDS,
+    hostile::NO_SOUND,
+    endurance::HEALTHY,
     faults::FLAPS_ARE_ONE_EPISODE,
-    faults::CRASH_COUNTS_ONCE,
+    crash::COUNTS_ONCE,
     selftest::HEARS,
     selftest::RENDER_ERRORS,
     selftest::ZEROS,

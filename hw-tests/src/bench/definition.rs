@@ -137,6 +137,9 @@ impl Bench {
             (Kind::Physical { .. }, Need::Faults) => {
                 Some("only a headset made of software breaks on command")
             }
+            (Kind::Physical { .. }, Need::Guest) => {
+                Some("only a guest may be put to sleep, or lose its modules and servers")
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Watched {
     agent: Option<Running>,
     /// The agent listens along.
     with_levels: bool,
+    /// Calls of killed agents, which nobody will end any more.
+    left_open: Vec<String>,
     _collector: Running,
 }
 
@@ -28,6 +30,8 @@ pub struct Watched {
 #[derive(Debug)]
 pub struct Call {
     id: String,
+    /// The calls that were there before it.
+    known: Vec<String>,
     rehearsal: Child,
 }
 
@@ -65,7 +69,38 @@ impl Watched {
         place.prepare(0, CONFIG)?;
         let (collector, address) = place.start_collector()?;
         let agent = place.start_agent(&address, true)?;
-        Ok(Self { place, address, agent: Some(agent), with_levels: false, _collector: collector })
+        Ok(Self {
+            place,
+            address,
+            agent: Some(agent),
+            with_levels: false,
+            left_open: Vec::new(),
+            _collector: collector,
+        })
+    }
+
+    /// Sees whether the agent still runs.
+    ///
+    /// # Errors
+    /// Where it ended.
+    pub fn check_agent(&mut self) -> Result<()> {
+        self.agent.as_mut().context("no agent runs")?.check()
+    }
+
+    /// The agent's process.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub fn agent_id(&self) -> Result<u32> {
+        self.agent.as_ref().map(Running::id).context("no agent runs")
+    }
+
+    /// Ends the agent.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub fn stop_agent(&mut self) -> Result<()> {
+        self.agent.take().map_or(Ok(()), |agent| agent.stop().map(drop))
     }
 
     /// Kills the agent without warning and starts it again.
@@ -76,6 +111,14 @@ impl Watched {
         if let Some(agent) = self.agent.take() {
             agent.kill()?;
         }
+        self.start_agent()
+    }
+
+    /// Starts the agent that was ended.
+    ///
+    /// # Errors
+    /// Where it does not get ready.
+    pub fn start_agent(&mut self) -> Result<()> {
         self.agent = Some(self.place.start_agent(&self.address, true)?);
         Ok(())
     }
@@ -109,15 +152,19 @@ impl Watched {
         // A call that a failed trial left would take this one's legs for its own.
         wait_for("the end of an earlier call", CLOSED_WITHIN, || {
             let calls = self.calls()?;
-            Ok(calls.iter().all(|call| call["state"] == "closed").then_some(()))
+            let is_over = |call: &Value| {
+                let id = call["id"].as_str().unwrap_or_default();
+                call["state"] == "closed" || self.left_open.iter().any(|open| open == id)
+            };
+            Ok(calls.iter().all(is_over).then_some(()))
         })?;
         let known = self.ids()?;
         let mut rehearse = self.place.program("roomtone-agent");
         rehearse.args(["rehearse", "--loss", "0%", "--seconds", &seconds.to_string()]);
         let rehearsal = rehearse.stdout(Stdio::null()).spawn().context("cannot rehearse")?;
-        let mut call = Call { id: String::new(), rehearsal };
+        let mut call = Call { id: String::new(), known, rehearsal };
         call.id = wait_for("a live call at the collector", LIVE_WITHIN, || {
-            Ok(self.ids()?.into_iter().find(|id| !known.contains(id)))
+            Ok(self.ids()?.into_iter().find(|id| !call.known.contains(id)))
         })?;
         Ok(call)
     }
@@ -136,12 +183,41 @@ impl Watched {
         })
     }
 
+    /// Waits for the end of the rehearsal and of the last of the calls that it made at the collector: an agent that
+    /// was killed in between makes two of one. Returns all, the oldest first; one before the last may have no end.
+    ///
+    /// # Errors
+    /// Where the rehearsal failed or the last call stays open.
+    pub fn finish_all(&mut self, mut call: Call) -> Result<Vec<Value>> {
+        let status = call.rehearsal.wait()?;
+        if !status.success() {
+            bail!("the rehearsal failed: {status}");
+        }
+        let calls = wait_for("the end of the last call at the collector", CLOSED_WITHIN, || {
+            // Newest first.
+            let ids = self.ids()?;
+            let mut calls = Vec::new();
+            for id in ids.into_iter().filter(|id| !call.known.contains(id)) {
+                calls.push(self.show_id(&id)?);
+            }
+            calls.reverse();
+            Ok(Some(calls).filter(|calls| calls.last().is_some_and(|it| it["state"] == "closed")))
+        })?;
+        let open = calls.iter().filter(|it| it["state"] != "closed");
+        self.left_open.extend(open.filter_map(|it| it["id"].as_str()).map(str::to_owned));
+        Ok(calls)
+    }
+
     /// The call as the collector shows it now.
     ///
     /// # Errors
     /// Where it does not.
     pub fn show(&self, call: &Call) -> Result<Value> {
-        let mut answer = self.place.ask(&["call", &call.id])?;
+        self.show_id(&call.id)
+    }
+
+    fn show_id(&self, id: &str) -> Result<Value> {
+        let mut answer = self.place.ask(&["call", id])?;
         let first = answer["calls"].get_mut(0).context("the collector shows no call")?;
         Ok(first.take())
     }
@@ -181,11 +257,21 @@ pub fn episodes(call: &Value, card: &str, side: Side) -> Vec<Episode> {
     of_side.filter_map(Episode::read).collect()
 }
 
-/// A device's ratio in a call as the collector shows it.
+/// The time in which a device did not function in a call, as the collector shows it.
 #[must_use]
 pub fn not_functioning(call: &Value, card: &str, side: Side) -> Option<PartOfWhole> {
+    ratio(call, card, side, "notFunctioning")
+}
+
+/// The time in which a device was muted in a call, as the collector shows it.
+#[must_use]
+pub fn muted(call: &Value, card: &str, side: Side) -> Option<PartOfWhole> {
+    ratio(call, card, side, "muted")
+}
+
+fn ratio(call: &Value, card: &str, side: Side, name: &str) -> Option<PartOfWhole> {
     let devices = call["devices"].as_array()?;
-    let ratio = &devices.iter().find(|device| is_of(device, card, side))?["notFunctioning"];
+    let ratio = &devices.iter().find(|device| is_of(device, card, side))?[name];
     Some(PartOfWhole { part_us: ratio["partUs"].as_u64()?, whole_us: ratio["wholeUs"].as_u64()? })
 }
 

@@ -45,11 +45,28 @@ impl Hands {
     /// # Errors
     /// Where it does not start.
     pub fn software(state: &Path, product: &str) -> Result<Self> {
-        let socket = state.join("headset.sock");
+        Self::on_port(state, product, "0", "headset")
+    }
+
+    /// Starts a second headset beside it.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn second(state: &Path, product: &str) -> Result<Self> {
+        Self::on_port(state, product, "1", "second-headset")
+    }
+
+    fn on_port(state: &Path, product: &str, port: &str, name: &str) -> Result<Self> {
+        let socket = state.join(name).with_extension("sock");
+        // One that was killed left its socket.
+        let _ = std::fs::remove_file(&socket);
         let mut command = Place::new(state)?.program("roomtone-headset");
-        command.args(["serve", "--product", product, "--socket"]).arg(&socket);
-        let headset = Running::start("the headset", &mut command, &state.join("headset.log"))?;
-        wait_for("the headset's socket", SERVES_WITHIN, || Ok(socket.exists().then_some(())))?;
+        command.args(["serve", "--product", product, "--port", port, "--serial", name, "--socket"]);
+        command.arg(&socket);
+        let log = state.join(name).with_extension("log");
+        let headset = Running::start("the headset", &mut command, &log)?;
+        // The socket's name is there before it listens.
+        wait_for("the headset's answer", SERVES_WITHIN, || Ok(serve::tell(&socket, "stat").ok()))?;
         Ok(Self { kind: Kind::Software { socket, _headset: headset } })
     }
 

@@ -1,6 +1,7 @@
 //! The kernel's side of the device: what `/proc/asound` tells, and programs that hold it as a call application would.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -71,6 +72,18 @@ impl Card {
             capture_channels: bench.capture_channels,
             render_channels: bench.render_channels,
         }
+    }
+
+    /// The card on the guest's mainboard, with a microphone that hears nothing and is off until its mixer says else.
+    #[must_use]
+    pub fn of_mainboard() -> Self {
+        Self { id: "Intel".to_owned(), rate_hz: 48_000, capture_channels: 2, render_channels: 2 }
+    }
+
+    /// The guest's card that is a wire between its own ends.
+    #[must_use]
+    pub fn of_loopback() -> Self {
+        Self { id: "Loopback".to_owned(), rate_hz: 48_000, capture_channels: 2, render_channels: 2 }
     }
 
     /// Its id.
@@ -150,6 +163,27 @@ impl Card {
     /// Where the tool cannot be started.
     pub fn try_hold(&self, side: Side, waits: Waits) -> Result<Holder> {
         start_holder(side, &self.format(side, waits).join(" "))
+    }
+
+    /// Holds the microphone by a program that does not start again after a sleep until it is told to.
+    ///
+    /// # Errors
+    /// Where it does not open.
+    pub fn hold_stubbornly(&self) -> Result<Holder> {
+        let (rate, channels) = self.shape(Side::Capture);
+        let own = std::env::current_exe().context("a running program has a path")?;
+        let child = Command::new(own)
+            .args(["hold", "--device", &format!("hw:CARD={},DEV=0", self.id)])
+            .args(["--rate-hz", &rate.to_string(), "--channels", &channels.to_string()])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .context("cannot start a program that holds the device")?;
+        let holder = Holder { child };
+        wait_for("an open device", OPENS_WITHIN, || {
+            Ok((self.status(Side::Capture)?.state != "closed").then_some(()))
+        })?;
+        Ok(holder)
     }
 
     /// Records for whole seconds; returns the level of all channels, of full scale.
@@ -242,13 +276,7 @@ fn start_holder(side: Side, format: &str) -> Result<Holder> {
     // An application that lost its device looks for it again.
     let script =
         format!("while :; do {tool} -q -t raw {format} {end} 2>/dev/null; sleep 0.2; done");
-    let child = Command::new("sh")
-        .args(["-c", &script])
-        .stdin(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .context("cannot start a program that holds the device")?;
-    Ok(Holder { child })
+    Holder::of_script(&script)
 }
 
 impl Status {
@@ -266,6 +294,31 @@ impl Status {
             pointer: value("hw_ptr").and_then(|text| text.parse().ok()).unwrap_or(0),
             owner: value("owner_pid").and_then(|text| text.parse().ok()),
         }
+    }
+}
+
+impl Holder {
+    /// A shell's script and all that it starts.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn of_script(script: &str) -> Result<Self> {
+        let child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("cannot start a program that holds the device")?;
+        Ok(Self { child })
+    }
+
+    /// Tells a program that holds stubbornly to start again.
+    ///
+    /// # Errors
+    /// Where it ended, or is another program.
+    pub fn start_again(&mut self) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("this program listens to nobody")?;
+        writeln!(stdin, "start").context("the program that held the device has ended")
     }
 }
 

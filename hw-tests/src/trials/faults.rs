@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::scene::{Fault, PART_ERROR_MAX_US, Scene, wrong_time};
+use super::scene::{Fault, Scene};
 use super::{Group, Need, Trial, Verdict};
-use crate::bench::report::{Finding, PartOfWhole};
+use crate::bench::report::Finding;
+use crate::stage::CARD_WITHIN;
 use crate::stage::call;
 use crate::stage::sound::Side;
-use crate::stage::{CARD_WITHIN, wall_ms};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -76,31 +76,6 @@ pub(super) const RENDER_ERRORS: Trial = Trial {
     },
 };
 
-pub(super) const BUSY_IS_NO_FAULT: Trial = Trial {
-    name: "device_held_by_a_healthy_application_is_no_fault",
-    group: Group::Short,
-    need: Need::Device,
-    limit: LIMIT,
-    run: |stage| {
-        let scene = Scene::begin(stage, Some(Side::Capture), 20)?;
-        scene.without_episode(Side::Capture)
-    },
-};
-
-pub(super) const BUTTON_IS_NO_FAULT: Trial = Trial {
-    name: "muted_by_its_button_is_no_fault",
-    group: Group::All,
-    need: Need::Hands,
-    limit: LIMIT,
-    run: |stage| {
-        let scene = Scene::begin(stage, Some(Side::Capture), 30)?;
-        scene.stage.hands.tell("button")?;
-        std::thread::sleep(Duration::from_secs(10));
-        scene.stage.hands.tell("button")?;
-        scene.without_episode(Side::Capture)
-    },
-};
-
 pub(super) const FLAPS_ARE_ONE_EPISODE: Trial = Trial {
     name: "twenty_flaps_in_a_minute_are_one_episode",
     group: Group::All,
@@ -129,35 +104,6 @@ pub(super) const FLAPS_ARE_ONE_EPISODE: Trial = Trial {
         };
         let many = (episodes.len() != 1).then(|| format!("episodes {causes:?}"));
         Ok(Verdict::judge(finding, [many]))
-    },
-};
-
-pub(super) const CRASH_COUNTS_ONCE: Trial = Trial {
-    name: "agent_killed_in_a_fault_counts_bad_time_once",
-    group: Group::All,
-    need: Need::Faults,
-    limit: Duration::from_secs(240),
-    run: |stage| {
-        let scene = Scene::begin(stage, Some(Side::Capture), 60)?;
-        std::thread::sleep(Duration::from_secs(3));
-        let began_ms = scene.stage.hands.tell("stall in")?;
-        std::thread::sleep(Duration::from_secs(10));
-        scene.stage.watched()?.crash_agent()?;
-        let left = 20_000.0 - (wall_ms() - began_ms);
-        std::thread::sleep(Duration::from_secs_f64(left.max(0.0) / 1e3));
-        let ended_ms = scene.stage.hands.tell("resume")?;
-        let shown = scene.finish()?;
-        let episodes = call::episodes(&shown.call, &shown.card, Side::Capture);
-        let bad_us: u64 = episodes.iter().map(|episode| episode.bad_us).sum();
-        let truth_us = ((ended_ms - began_ms) * 1e3) as u64;
-        let finding = Finding {
-            cause: episodes.first().map(|episode| episode.cause.clone()),
-            ratio: call::not_functioning(&shown.call, &shown.card, Side::Capture),
-            truth: Some(PartOfWhole { part_us: truth_us, whole_us: shown.whole_us }),
-            seen: Some(format!("{} episodes", episodes.len())),
-            ..Finding::default()
-        };
-        Ok(Verdict::judge(finding, [wrong_time("bad", bad_us, truth_us, PART_ERROR_MAX_US)]))
     },
 };
 

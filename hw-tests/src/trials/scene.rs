@@ -1,12 +1,12 @@
-//! What trials of the agent share: a call beside a device that is in use, a fault in the middle of it, and the checks of
-//! what the collector shows against the script.
+//! What trials of the agent share: a call beside a device that is in use, a fault in the middle of it, and the checks
+//! of what the collector shows against the script.
 //!
 //! Truth is scripted: the headset tells the wall time at which a fault took effect and ended, and both programs read
 //! the same clock. Limits are those that the product promises.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde_json::Value;
 
 use super::Verdict;
@@ -146,6 +146,17 @@ pub(super) struct Shown {
     pub(super) whole_us: u64,
 }
 
+impl Shown {
+    /// The first episode of any device, in words; `None` where there is none.
+    pub(super) fn false_episode(&self) -> Option<String> {
+        let Some(episodes) = self.call["episodes"].as_array() else {
+            return Some("the call has no list of episodes".to_owned());
+        };
+        let episode = episodes.first()?;
+        Some(format!("a false episode: {} {}", episode["device"], episode["cause"]))
+    }
+}
+
 impl<'a> Scene<'a> {
     pub(super) fn begin(stage: &'a mut Stage, held: Option<Side>, seconds: u32) -> Result<Self> {
         // Both programs are up before the device is opened: their start is the busiest time of an emulated machine.
@@ -202,18 +213,26 @@ impl<'a> Scene<'a> {
         Ok(Shown { call, card, whole_us })
     }
 
+    /// Waits for the end of the call and of those that continue it; returns all, the oldest first.
+    pub(super) fn finish_all(self) -> Result<(Vec<Value>, Shown)> {
+        let card = self.stage.card.id().to_owned();
+        let whole_us = u64::from(self.seconds) * 1_000_000;
+        let calls = self.stage.watched()?.finish_all(self.call)?;
+        for call in &calls {
+            self.stage.keep(call)?;
+        }
+        let call = calls.last().cloned().unwrap_or_default();
+        Ok((calls, Shown { call, card, whole_us }))
+    }
+
     /// Waits for the call's end; no device may have had an episode, and the one that was used must have been observed.
     pub(super) fn without_episode(self, side: Side) -> Result<Verdict> {
         let shown = self.finish()?;
-        let episodes = shown.call["episodes"].as_array().context("the call has no episodes")?;
-        if let Some(episode) = episodes.first() {
-            bail!("a false episode: {} {}", episode["device"], episode["cause"]);
-        }
         let ratio = call::not_functioning(&shown.call, &shown.card, side);
         let truth = PartOfWhole { part_us: 0, whole_us: shown.whole_us };
         let finding = Finding { ratio, truth: Some(truth), ..Finding::default() };
         let blind = ratio.is_none().then(|| "the device was not observed".to_owned());
-        Ok(Verdict::judge(finding, [blind]))
+        Ok(Verdict::judge(finding, [shown.false_episode(), blind]))
     }
 }
 

@@ -1,0 +1,88 @@
+//! What watching costs: the agent's thread of devices with devices in use and without, and the agent's memory.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Group, Need, Trial, Verdict};
+use crate::bench::report::Finding;
+use crate::stage::Stage;
+use crate::stage::load::{Gauge, Usage, resident_kib, usage};
+use crate::stage::sound::{Card, Side};
+
+/// Of one core of a real processor, while devices are in use.
+const CORE_SHARE_MAX: f64 = 0.003;
+/// How long each state is measured.
+const MEASURED: Duration = Duration::from_secs(30);
+/// The agent's thread of devices, as the kernel names it.
+const THREAD: &str = "devices";
+
+pub(super) const WATCHING: Trial = Trial {
+    name: "watching_is_cheap_in_use_and_sleeps_otherwise",
+    group: Group::All,
+    need: Need::Guest,
+    limit: Duration::from_secs(240),
+    run: |stage| {
+        let (arithmetic, reading) = Gauge::take()?.slower_than(stage.host_gauge()?);
+        let factor = arithmetic.min(reading);
+        let idle = spent(stage)?;
+        let resident = resident_kib(stage.watched()?.agent_id()?)?;
+
+        let seconds = u32::try_from(MEASURED.as_secs() + 12)?;
+        let _holders = [
+            stage.card.hold(Side::Capture)?,
+            stage.card.hold(Side::Render)?,
+            Card::of_loopback().hold(Side::Render)?,
+        ];
+        let call = stage.watched()?.place_call(seconds)?;
+        let used = spent(stage)?;
+        stage.watched()?.finish(call)?;
+
+        let share = |ns: u64| ns as f64 / MEASURED.as_nanos() as f64;
+        let scaled = share(used.devices.cpu_ns) / factor;
+        let percent = |share: f64| share * 100.0;
+        let seen = format!(
+            "no device in use: {} wake-ups of the thread; three in use, in a call: {:.2} % of an emulated core \
+             ({} wake-ups), {:.3} % of a core of the host (emulation is slower {arithmetic:.1} x in arithmetic, \
+             {reading:.1} x in reading /proc); whole agent {:.2} % emulated; {resident} KiB resident with 3 cards",
+            idle.devices.sleeps,
+            percent(share(used.devices.cpu_ns)),
+            used.devices.sleeps,
+            percent(scaled),
+            percent(share(used.all_ns)),
+        );
+        let finding = Finding { seen: Some(seen), ..Finding::default() };
+        let checks = [
+            (idle.devices.sleeps > 0)
+                .then(|| "the thread woke while no device was in use".to_owned()),
+            (idle.devices.cpu_ns > 0 && idle.devices.sleeps == 0)
+                .then(|| "the thread ran without having slept".to_owned()),
+            (scaled > CORE_SHARE_MAX)
+                .then(|| format!("more than {} % of a core", percent(CORE_SHARE_MAX))),
+        ];
+        Ok(Verdict::judge(finding, checks))
+    },
+};
+
+/// What the agent used while it was measured.
+struct Spent {
+    devices: Usage,
+    all_ns: u64,
+}
+
+fn spent(stage: &mut Stage) -> Result<Spent> {
+    let agent = stage.watched()?.agent_id()?;
+    // What just was opened or closed is still being looked at.
+    std::thread::sleep(Duration::from_secs(3));
+    let before = usage(agent)?;
+    std::thread::sleep(MEASURED);
+    let after = usage(agent)?;
+    let of = |all: &[(String, Usage)]| all.iter().find(|(name, _)| name == THREAD).map(|it| it.1);
+    let (from, to) = (of(&before), of(&after));
+    let (from, to) = from.zip(to).context("the agent has no thread of devices")?;
+    let total = |all: &[(String, Usage)]| all.iter().map(|(_, used)| used.cpu_ns).sum::<u64>();
+    Ok(Spent {
+        devices: Usage { cpu_ns: to.cpu_ns - from.cpu_ns, sleeps: to.sleeps - from.sleeps },
+        all_ns: total(&after).saturating_sub(total(&before)),
+    })
+}
