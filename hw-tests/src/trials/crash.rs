@@ -61,6 +61,10 @@ pub(super) const COUNTS_ONCE: Trial = Trial {
         let causes = episodes.iter().map(|it| wrong_cause(&it.cause, "stalled"));
         let checks = [
             (calls.len() != 2).then(|| format!("{} calls instead of two", calls.len())),
+            calls
+                .first()
+                .filter(|first| first["closeReason"] != "agentStopped")
+                .map(|first| format!("the killed agent's call ended by {}", first["closeReason"])),
             (last.state != "recovered")
                 .then(|| format!("the last episode ended as {}", last.state)),
             sum.filter(|sum| sum.part_us.abs_diff(bad_us) > 1_000)
