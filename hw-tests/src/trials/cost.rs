@@ -23,8 +23,8 @@ pub(super) const WATCHING: Trial = Trial {
     need: Need::Guest,
     limit: Duration::from_secs(240),
     run: |stage| {
-        let (arithmetic, reading) = Gauge::take()?.slower_than(stage.host_gauge()?);
-        let factor = arithmetic.min(reading);
+        let (text, reading) = Gauge::take()?.slower_than(stage.host_gauge()?);
+        let factor = text.min(reading);
         let idle = spent(stage)?;
         let resident = resident_kib(stage.watched()?.agent_id()?)?;
 
@@ -43,7 +43,7 @@ pub(super) const WATCHING: Trial = Trial {
         let percent = |share: f64| share * 100.0;
         let seen = format!(
             "no device in use: {} wake-ups of the thread; three in use, in a call: {:.2} % of an emulated core \
-             ({} wake-ups), {:.3} % of a core of the host (emulation is slower {arithmetic:.1} x in arithmetic, \
+             ({} wake-ups), {:.3} % of a core of the host (emulation is slower {text:.1} x in texts, \
              {reading:.1} x in reading /proc); whole agent {:.2} % emulated; {resident} KiB resident with 3 cards",
             idle.devices.sleeps,
             percent(share(used.devices.cpu_ns)),
