@@ -1,9 +1,9 @@
 //! `roomtone-agent run`: joins tap, watch, context socket, spool and uplink.
 //!
 //! Three threads: the observer's, which must never wait for a disk, the device watch's, and the main one, where tokio
-//! runs the uplink, the context socket is served, and this file appends to the spool. A fourth for as long as a self-test
-//! takes.
-//! Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a path that it taps.
+//! runs the uplink, the context socket is served, and this file appends to the spool. A fourth for as long as a
+//! self-test takes. Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a
+//! path that it taps.
 
 mod tester;
 

@@ -67,7 +67,8 @@ enum Command {
         #[command(flatten)]
         reading: Reading,
     },
-    /// List the latest episodes of microphones and loudspeakers that did not function, in calls and outside, newest first.
+    /// List the latest episodes of microphones and loudspeakers that did not function, in calls and outside, newest
+    /// first.
     Episodes {
         /// Only those of this endpoint: its id, its name, or a beginning of either that only it has.
         #[arg(long, value_name = "ENDPOINT")]

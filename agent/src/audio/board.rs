@@ -343,8 +343,8 @@ impl Board {
         views
     }
 
-    /// What must outlive the process: all devices in a call, and outside of one those with an open episode; `None` where
-    /// there are none.
+    /// What must outlive the process: all devices in a call, and outside of one those with an open episode; `None`
+    /// where there are none.
     #[must_use]
     pub fn carry(&self, now: Moment) -> Option<Carry> {
         let is_carried = |entry: &&Entry| self.call.is_some() || entry.function.episode().is_some();

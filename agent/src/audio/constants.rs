@@ -25,8 +25,8 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// before.
 pub const STUCK_POLLS_MIN: u8 = 2;
 
-/// A row of opens counts as failed only where polls of single opens found nothing for this long in sum: the first poll of
-/// a healthy open finds nothing either, and a sound of 200 ms is over before the second.
+/// A row of opens counts as failed only where polls of single opens found nothing for this long in sum: the first
+/// poll of a healthy open finds nothing either, and a sound of 200 ms is over before the second.
 pub const BARREN_MIN: Duration = Duration::from_millis(500);
 
 /// An open that ends sooner was refused: what plays or records for a moment fills a period and drains it.

@@ -34,6 +34,8 @@ pub struct Course {
     #[serde(with = "nanos")]
     observed_at: Moment,
     stuck_polls: u8,
+    /// The last poll found less than half of the frames that its time had room for.
+    is_behind: bool,
     /// The first sign of a sleep since the last progress.
     #[serde(with = "nanos_option")]
     slept_at: Option<Moment>,
@@ -93,6 +95,7 @@ impl Course {
             moved_at: now,
             observed_at: now,
             stuck_polls: 0,
+            is_behind: false,
             slept_at: None,
         }
     }
@@ -119,6 +122,7 @@ impl Course {
         let is_progress = has_moved && !is_set_back && (was_running || is_running(pcm_state));
         // Where a sleep stopped it, what moved since the last poll moved before the sleep.
         let is_stopped = self.slept_at.is_some() && !is_running(pcm_state);
+        self.is_behind = is_progress && self.is_short(hw_ptr_frames, now);
         if is_progress {
             self.has_progressed = true;
             self.slept_at = self.slept_at.filter(|_| is_stopped);
@@ -138,6 +142,20 @@ impl Course {
         self.hw_ptr_frames = Some(hw_ptr_frames);
         self.observed_at = now;
         Step { is_progress, is_xrun }
+    }
+
+    /// Less than half of what the time since the last poll had room for; a position that fell tells nothing of it.
+    fn is_short(&self, hw_ptr_frames: u64, now: Moment) -> bool {
+        let moved = self.hw_ptr_frames.and_then(|before| hw_ptr_frames.checked_sub(before));
+        let nanos = now.since(self.observed_at).as_nanos();
+        let room = u128::from(self.format.rate_hz) * nanos / 1_000_000_000;
+        moved.is_some_and(|moved| u128::from(moved) * 2 < room)
+    }
+
+    /// Whether it had stopped when it was looked at last: a program that ends it then ends a stream that failed.
+    #[must_use]
+    pub fn had_stopped(&self) -> bool {
+        self.is_running() && (self.stuck_polls > 0 || self.is_behind)
     }
 
     /// Notes that the machine or the device slept until now. Where it slept for longer than `gap`, what came before

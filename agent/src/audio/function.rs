@@ -4,9 +4,10 @@
 //! [`Function::poll_event`] drains it, [`Function::poll_timeout`] says when it wants to be woken.
 //!
 //! A fault is one in a call, or while another process uses the device, and only a call has a ratio. It counts from the
-//! moment of the last progress: what was not yet certain when it happened is accounted when it becomes so. Time is therefore *settled* behind the present by at most the limit that is
-//! running. A verdict that rests on polls reaches to the last poll; one that rests on an announcement (removed,
-//! muted, closed) reaches to the present. Where polls of an open device stop, nothing is known from the last one on.
+//! moment of the last progress: what was not yet certain when it happened is accounted when it becomes so. Time is
+//! therefore *settled* behind the present by at most the limit that is running. A verdict that rests on polls reaches
+//! to the last poll; one that rests on an announcement (removed, muted, closed) reaches to the present. Where polls
+//! of an open device stop, nothing is known from the last one on.
 //!
 //! Muted is never bad, closed is never bad, and neither is a device that no process held when it left. The removal of
 //! a device in use outlasts its mute: what is gone is not silent on purpose.
@@ -43,8 +44,8 @@ pub enum State {
     Starting,
     /// In use by a call, or by us, and moving.
     Functioning,
-    /// Evidence of a fault that does not count: nobody but us uses the device, or the microphone's floor is not known to
-    /// differ from zero.
+    /// Evidence of a fault that does not count: nobody but us uses the device, or the microphone's floor is not known
+    /// to differ from zero.
     Suspect,
     /// In use and muted on purpose. Never bad.
     Muted,

@@ -92,8 +92,8 @@ impl Outcome {
         use SelfTestOutcome::{Failed, Passed};
         match self {
             Self::Heard => (Some(Passed), Some(Passed)),
-            // Which of the two it was nobody can tell, and a speakerphone that cancels its own echo never hears itself: a
-            // person who knows the device judges that, and no episode stands open until the next test.
+            // Which of the two it was nobody can tell, and a speakerphone that cancels its own echo never hears
+            // itself: a person who knows the device judges that, and no episode stands open until the next test.
             Self::NotHeard => (None, None),
             Self::NoSignal | Self::CaptureFailed => (Some(Failed), None),
             Self::RenderFailed => (None, Some(Failed)),

@@ -93,15 +93,16 @@ fn parse(schedstat: &str, status: &str) -> Result<Usage> {
     })
 }
 
-/// The memory of a process that is in RAM, in KiB.
+/// The memory of a process that is in RAM, in KiB: all of it, and what of it is the process's own and no file's.
 ///
 /// # Errors
 /// Where the process is gone.
-pub fn resident_kib(pid: u32) -> Result<u64> {
+pub fn resident_kib(pid: u32) -> Result<(u64, u64)> {
     let file = format!("/proc/{pid}/status");
     let status =
         fs::read_to_string(Path::new(&file)).with_context(|| format!("cannot read {file}"))?;
-    value_of(&status, "VmRSS").context("status tells no VmRSS")
+    let both = value_of(&status, "VmRSS").zip(value_of(&status, "RssAnon"));
+    both.context("status tells no VmRSS and RssAnon")
 }
 
 fn value_of(status: &str, key: &str) -> Option<u64> {

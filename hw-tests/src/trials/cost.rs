@@ -26,7 +26,7 @@ pub(super) const WATCHING: Trial = Trial {
         let (text, reading) = Gauge::take()?.slower_than(stage.host_gauge()?);
         let factor = text.min(reading);
         let idle = spent(stage)?;
-        let resident = resident_kib(stage.watched()?.agent_id()?)?;
+        let (resident, own) = resident_kib(stage.watched()?.agent_id()?)?;
 
         let seconds = u32::try_from(MEASURED.as_secs() + 12)?;
         let _holders = [
@@ -44,7 +44,7 @@ pub(super) const WATCHING: Trial = Trial {
         let seen = format!(
             "no device in use: {} wake-ups of the thread; three in use, in a call: {:.2} % of an emulated core \
              ({} wake-ups), {:.3} % of a core of the host (emulation is slower {text:.1} x in texts, \
-             {reading:.1} x in reading /proc); whole agent {:.2} % emulated; {resident} KiB resident with 3 cards",
+             {reading:.1} x in reading /proc); whole agent {:.2} % emulated; {resident} KiB resident with 3 cards, {own} KiB of it no file's",
             idle.devices.sleeps,
             percent(share(used.devices.cpu_ns)),
             used.devices.sleeps,

@@ -226,7 +226,9 @@ impl Evidence {
             return;
         };
         if course.has_progressed() {
-            self.attempt = Some(Attempt::after(course.moved_at(), now));
+            // Who ended a healthy stream has no failed one to get back.
+            let lost = course.had_stopped().then(|| Attempt::after(course.moved_at(), now));
+            self.attempt = lost;
         } else if let Some(attempt) = &mut self.attempt {
             attempt.note_closed(course.age(now), now);
         }
