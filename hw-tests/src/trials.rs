@@ -139,6 +139,7 @@ pub const ALL: &[Trial] = &[
     selftest::ZEROS,
     selftest::HANGING,
     selftest::BUSY,
+    selftest::REQUEST,
     levels::ALONE,
     levels::ZEROS,
     levels::CONSTANT,

@@ -138,6 +138,25 @@ impl Watched {
         Ok(())
     }
 
+    /// Asks for a self-test as an operator does; returns the result that the collector then lists first.
+    ///
+    /// # Errors
+    /// Where no result came.
+    pub fn request_self_test(&self) -> Result<Value> {
+        let endpoints = self.place.ask(&["endpoints"])?;
+        let id =
+            endpoints["endpoints"][0]["id"].as_str().context("the collector knows no endpoint")?;
+        // Its exit status tells the verdict; that there is one shows in the list.
+        let asked = self.place.ask(&["selftest", id]);
+        let mut listed = self.place.ask(&["selftests"])?;
+        let first = listed["selfTests"].get_mut(0).map(Value::take);
+        match (first, asked) {
+            (Some(first), _) if first["requested"] == true => Ok(first),
+            (_, Err(error)) => Err(error),
+            (_, Ok(_)) => bail!("the collector lists no requested self-test"),
+        }
+    }
+
     /// Whether the agent listens along.
     #[must_use]
     pub fn with_levels(&self) -> bool {

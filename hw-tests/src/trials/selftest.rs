@@ -96,6 +96,30 @@ pub(super) const BUSY: Trial = Trial {
     },
 };
 
+pub(super) const REQUEST: Trial = Trial {
+    name: "operators_request_is_served_between_calls_and_refused_in_one",
+    group: Group::All,
+    need: Need::Device,
+    limit: Duration::from_secs(180),
+    run: |stage| {
+        stage.hands.tell("echo 100")?;
+        // Nobody names a device: what is chosen here by hand is what the agent chooses.
+        let by_hand = spoken(&Place::new(stage.state())?, &[])?.0;
+        let between = stage.watched()?.request_self_test()?;
+        let call = stage.watched()?.place_call(20)?;
+        let within = stage.watched()?.request_self_test()?;
+        stage.watched()?.finish(call)?;
+        let outcome = |it: &Value| it["outcome"].as_str().unwrap_or("-").to_owned();
+        let (by_hand, between, within) = (outcome(&by_hand), outcome(&between), outcome(&within));
+        Ok(Verdict {
+            wrong: (between != by_hand)
+                .then(|| format!("{between} on request, {by_hand} by hand"))
+                .or_else(|| (within != "inCall").then(|| format!("{within} in a call"))),
+            ..Verdict::seen(format!("{between} between calls, {within} in one"))
+        })
+    },
+};
+
 fn found(stage: &mut Stage, outcome: &str) -> Result<Verdict> {
     let (report, succeeded) = selftest(stage)?;
     let seen = report["detail"].as_str().unwrap_or_default().to_owned();
@@ -112,10 +136,15 @@ fn wrong_outcome(report: &Value, expected: &str, succeeded: bool) -> Option<Stri
     (!is_told).then(|| format!("{outcome}, and the exit status says otherwise"))
 }
 
-/// What an operator types; its answer, and whether it ended with 0.
 fn selftest(stage: &Stage) -> Result<(Value, bool)> {
-    let mut command = Place::new(stage.state())?.program("roomtone-agent");
-    command.args(["selftest", "--json", "--capture", stage.card.id(), "--render", stage.card.id()]);
+    let card = stage.card.id();
+    spoken(&Place::new(stage.state())?, &["--capture", card, "--render", card])
+}
+
+/// What somebody at the device types; its answer, and whether it ended with 0.
+fn spoken(place: &Place, devices: &[&str]) -> Result<(Value, bool)> {
+    let mut command = place.program("roomtone-agent");
+    command.args(["selftest", "--json"]).args(devices);
     let output = command.stderr(Stdio::null()).output().context("cannot run the self-test")?;
     let report = serde_json::from_slice(&output.stdout).context("the self-test printed no JSON")?;
     Ok((report, output.status.success()))
