@@ -6,12 +6,14 @@
 use std::ffi::OsStr;
 use std::io;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Level, UnknownLevel};
 
-/// The variable that overrides `log.level`: a level, or directives as `tracing-subscriber` reads them.
+/// The variable that overrides `log.level`: a level, or `target=level` directives, comma-separated.
 pub const LOG_VARIABLE: &str = "ROOMTONE_LOG";
 
 /// Why the log could not be set up.
@@ -39,15 +41,12 @@ pub enum TelemetryError {
 pub fn init(level: Level) -> Result<(), TelemetryError> {
     let variable = std::env::var(LOG_VARIABLE).ok();
     let filter = filter(level, variable.as_deref())?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_target(false);
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(false).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     let done = if journald_reads(std::env::var_os("JOURNAL_STREAM").as_deref()) {
-        builder.without_time().try_init()
+        registry.with(lines.without_time()).try_init()
     } else {
-        builder.try_init()
+        registry.with(lines).try_init()
     };
     done.map_err(|_| TelemetryError::Twice)
 }
@@ -57,7 +56,7 @@ fn journald_reads(journal_stream: Option<&OsStr>) -> bool {
     journal_stream.is_some_and(|value| !value.is_empty())
 }
 
-fn filter(level: Level, variable: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+fn filter(level: Level, variable: Option<&str>) -> Result<Targets, TelemetryError> {
     let directives = match variable.map(str::trim).filter(|value| !value.is_empty()) {
         None => directives(level).to_owned(),
         Some(value) => match value.to_ascii_lowercase().parse() {
@@ -65,8 +64,7 @@ fn filter(level: Level, variable: Option<&str>) -> Result<EnvFilter, TelemetryEr
             Err(UnknownLevel) => value.to_owned(),
         },
     };
-    EnvFilter::try_new(&directives)
-        .map_err(|source| TelemetryError::Filter { value: directives, source })
+    directives.parse().map_err(|source| TelemetryError::Filter { value: directives, source })
 }
 
 fn directives(level: Level) -> &'static str {
@@ -103,10 +101,9 @@ mod tests {
     fn logged(level: Level, variable: Option<&str>) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter(level, variable).unwrap())
-            .with_writer(move || writer.clone())
-            .finish();
+        let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let subscriber =
+            tracing_subscriber::registry().with(filter(level, variable).unwrap()).with(layer);
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(target: "quinn_udp", "sendmsg error to 192.0.2.7:443");
             tracing::info!(target: "roomtone_agent::uplink", "own line");

@@ -5,19 +5,27 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts the log at a level of [`crate::config::REFERENCE`]; other crates stay at WARN unless debugging.
+/// Starts the log at a level of [`crate::config::REFERENCE`]; other crates are silent unless debugging, because they
+/// print addresses at any level.
 pub fn start(level: &str) {
-    let others = if matches!(level, "debug" | "trace") { "info" } else { "warn" };
-    let filter = EnvFilter::new(format!("{others},roomtone_collector={level}"));
-    let is_terminal = io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        // Colours need a feature that is not built in, and asking for them without it panics.
-        .with_ansi(false)
-        .with_target(false);
+    let is_debugging = matches!(level, "debug" | "trace");
+    let others = if is_debugging { LevelFilter::INFO } else { LevelFilter::OFF };
+    // The config has checked the word.
+    let own = level.parse().unwrap_or(LevelFilter::INFO);
+    let filter = Targets::new().with_default(others).with_target("roomtone_collector", own);
+    // Colours need a feature that is not built in, and asking for them without it panics.
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(false).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     // The journal stamps lines itself. A second start, as in tests, changes nothing.
-    let _ = if is_terminal { lines.try_init() } else { lines.without_time().try_init() };
+    let _ = if io::stderr().is_terminal() {
+        registry.with(lines).try_init()
+    } else {
+        registry.with(lines.without_time()).try_init()
+    };
 }

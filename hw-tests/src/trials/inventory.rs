@@ -46,16 +46,18 @@ pub(super) const SHOWS_TRUTH: Trial = Trial {
         checks.push(differs("muted", &shown(stage)?, &muted));
         stage.card.mixer(&["sset", "Mic", "cap", "100%"])?;
         stage.hands.tell("stall in")?;
-        // Evidence of a fault, which counts in a call only.
+        // With or without a call: another process uses it.
         checks.push(differs(
             "stalled",
             &shown(stage)?,
-            &json!({ "state": "suspect", "cause": null, "muted": false }),
+            &json!({ "state": "not functioning", "cause": "stalled", "muted": false }),
         ));
         stage.hands.tell("resume")?;
         drop(holder);
-        let finding =
-            Finding { seen: Some("idle, busy, muted, suspect".to_owned()), ..Finding::default() };
+        let finding = Finding {
+            seen: Some("idle, busy, muted, not functioning".to_owned()),
+            ..Finding::default()
+        };
         Ok(Verdict::judge(finding, checks))
     },
 };
