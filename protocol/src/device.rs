@@ -51,7 +51,7 @@ pub enum EpisodeState {
     Open,
     /// The device functions again.
     Recovered,
-    /// The call ended first.
+    /// It ended otherwise: with its call, or because nobody wants the device any more.
     Unrecovered,
 }
 

@@ -137,7 +137,9 @@ impl Course {
         if pcm_state == PcmState::Suspended && was_running {
             self.slept_at.get_or_insert(now);
         }
-        self.was_ready |= !matches!(pcm_state, PcmState::Open | PcmState::Setup);
+        // A stream that its program dropped is in SETUP too, and keeps its position.
+        let is_fresh = matches!(pcm_state, PcmState::Open | PcmState::Setup) && hw_ptr_frames == 0;
+        self.was_ready |= !is_fresh;
         self.pcm_state = Some(pcm_state);
         self.hw_ptr_frames = Some(hw_ptr_frames);
         self.observed_at = now;

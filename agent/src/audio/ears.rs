@@ -96,14 +96,9 @@ impl Ears {
                     self.listening.handle_opened(place, now);
                     None
                 }
-                Some(Event::Failed { error, words }) => {
-                    Some(self.failed(place, &error, &words, board, now))
-                }
-                Some(Event::Broke { is_gone, words }) => {
+                Some(Event::Failed { error, words }) => Some(self.failed(place, &error, &words)),
+                Some(Event::Broke { words, .. }) => {
                     tracing::info!(card = place.card, words, "listening along ended");
-                    if !is_gone {
-                        board.handle_own(place, &Signal::StreamError, now);
-                    }
                     Some(Over::Failed)
                 }
                 None => None,
@@ -149,14 +144,7 @@ impl Ears {
         None
     }
 
-    fn failed(
-        &mut self,
-        place: Place,
-        error: &OpenError,
-        words: &str,
-        board: &mut Board,
-        now: Moment,
-    ) -> Over {
+    fn failed(&mut self, place: Place, error: &OpenError, words: &str) -> Over {
         let Some(ear) = self.open.get(&place) else { return Over::Failed };
         let what = match error {
             OpenError::NoServer => "the sound server does not answer: ALSA instead",
@@ -164,11 +152,8 @@ impl Ears {
             OpenError::Refused(OpenFailure::Busy) => {
                 "the microphone is busy, its program has it alone: no levels"
             }
-            OpenError::Refused(failure) => {
-                let signal = Signal::OpenFailed { failure: *failure, waited: ear.stream.age() };
-                board.handle_own(place, &signal, now);
-                "the microphone does not open beside its program: no levels"
-            }
+            // The program that holds it is the one that matters: our own failure beside it is ours.
+            OpenError::Refused(_) => "the microphone does not open beside its program: no levels",
         };
         // Once for each program that holds it: the attempts go on.
         if self.said.insert(place, ear.holder) == Some(ear.holder) {

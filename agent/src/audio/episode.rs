@@ -38,6 +38,8 @@ pub struct Track {
     healthy_since: Option<Moment>,
     #[serde(with = "nanos_option")]
     reported_at: Option<Moment>,
+    /// What ended the last bad stretch was not its health.
+    is_unmended: bool,
 }
 
 impl Track {
@@ -67,17 +69,20 @@ impl Track {
         }
     }
 
-    /// The bad stretch is over. The device is healthy since `healthy_since`, or nothing is known of it.
-    pub fn pause(&mut self, healthy_since: Option<Moment>) {
+    /// The bad stretch is over. Nothing speaks against the device since `healthy_since`, or nothing is known of it; it
+    /// was mended, or is only no longer wanted.
+    pub fn pause(&mut self, healthy_since: Option<Moment>, is_mended: bool) {
         self.is_bad = false;
         self.healthy_since = healthy_since;
+        self.is_unmended = !is_mended;
     }
 
-    /// Notes for an open episode without a bad stretch whether its device is observed to be healthy at `now`.
-    pub fn note_healthy(&mut self, is_observed: bool, now: Moment) {
+    /// Notes for an open episode without a bad stretch whether its device is observed at `now`, and seen to work.
+    pub fn note_healthy(&mut self, is_observed: bool, works: bool, now: Moment) {
         if self.open.is_none() || self.is_bad {
             return;
         }
+        self.is_unmended &= !works;
         if is_observed {
             self.healthy_since.get_or_insert(now);
         } else {
@@ -105,7 +110,8 @@ impl Track {
 
     /// Ends and returns the episode, recovered or not.
     pub fn close(&mut self) -> Option<Episode> {
-        let state = if self.is_bad { EpisodeState::Unrecovered } else { EpisodeState::Recovered };
+        let is_over = !self.is_bad && !self.is_unmended;
+        let state = if is_over { EpisodeState::Recovered } else { EpisodeState::Unrecovered };
         let ended = self.open.map(|episode| Episode { state, ..episode });
         *self = Self::default();
         ended

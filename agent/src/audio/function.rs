@@ -459,7 +459,10 @@ impl Function {
             (None, Some((cause, _))) => Some(self.begin_episode(cause, boundary)),
             (Some(_), None) => {
                 let is_known = !matches!(after.state, State::Unobservable(_));
-                self.track.pause(is_known.then_some(boundary));
+                // Gone, or given up by its program, is over and not mended.
+                let is_given_up = self.evidence.course.is_none() && self.evidence.attempt.is_some();
+                let is_mended = after.state != State::Absent && !is_given_up;
+                self.track.pause(is_known.then_some(boundary), is_mended);
                 Some(Told::Changed)
             }
             (None, None) | (Some(_), Some(_)) => None,
@@ -532,7 +535,8 @@ impl Function {
 
     fn keep_episode(&mut self, now: Moment) {
         let is_observed = !matches!(self.verdict.state, State::Unobservable(_));
-        self.track.note_healthy(is_observed, now);
+        let works = matches!(self.verdict.state, State::Functioning | State::Busy);
+        self.track.note_healthy(is_observed, works, now);
         if let Some(episode) = self.track.report_due(&self.options.thresholds, now) {
             self.tell(Event::EpisodeChanged(episode));
         }

@@ -166,11 +166,13 @@ impl Listening {
         }
     }
 
-    /// The server does not answer: its devices go by ALSA from now on.
+    /// The server does not answer: this holder's device goes by ALSA from now on. Another life of the server is asked
+    /// anew.
     pub fn handle_no_server(&mut self, place: Place, now: Moment) {
         if let Some(mic) = self.mics.get_mut(&place) {
-            let absent = mic.held.as_ref().and_then(|held| held.server);
-            self.servers.retain(|server| Some(*server) != absent);
+            if let Some(held) = &mut mic.held {
+                held.server = None;
+            }
             mic.stream = Stream::None { until: now };
         }
     }
@@ -191,7 +193,10 @@ impl Listening {
             .find(|place| !self.is_wanted(**place) || self.mics.get(place).is_some_and(rests));
         if let Some(place) = stale {
             if let Some(mic) = self.mics.get_mut(place).filter(|mic| !rests(mic)) {
-                mic.rest_until(now);
+                // Dropped although it is held: several are, perhaps only because we listened. Not at once again.
+                let pause =
+                    if self.in_call && mic.held.is_some() { RETRY_MAX } else { Duration::ZERO };
+                mic.rest_until(now + pause);
             }
             return Some(Act::Drop(*place));
         }

@@ -85,23 +85,6 @@ pub enum Outcome {
     NoDevice,
 }
 
-impl Outcome {
-    /// What it says of the microphone and of the loudspeaker; `None` where it says nothing.
-    #[must_use]
-    pub fn verdicts(self) -> (Option<SelfTestOutcome>, Option<SelfTestOutcome>) {
-        use SelfTestOutcome::{Failed, Passed};
-        match self {
-            Self::Heard => (Some(Passed), Some(Passed)),
-            // Which of the two it was nobody can tell, and a speakerphone that cancels its own echo never hears
-            // itself: a person who knows the device judges that, and no episode stands open until the next test.
-            Self::NotHeard => (None, None),
-            Self::NoSignal | Self::CaptureFailed => (Some(Failed), None),
-            Self::RenderFailed => (None, Some(Failed)),
-            Self::Busy | Self::InCall | Self::NoDevice => (None, None),
-        }
-    }
-}
-
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -113,6 +96,8 @@ pub struct Report {
     pub render: String,
     /// Where it is.
     pub render_place: Option<Place>,
+    /// Whose fault it is, where it is a device's.
+    pub faulty: Option<DeviceSide>,
     /// How loud the chirp was played, in dB of full scale.
     pub played_db: f32,
     /// How it ended.
@@ -142,24 +127,55 @@ pub fn run(options: &Options) -> Report {
         outcome: Outcome::NoDevice,
         found: None,
         delay: None,
+        faulty: None,
         microphone_db: None,
         holder: None,
         words: String::new(),
     };
     let end = test(options, &mut report);
     report.outcome = end.outcome;
+    report.faulty = end.faulty;
     report.words = end.words;
     report
+}
+
+impl Report {
+    /// What it says of the microphone and of the loudspeaker; `None` where it says nothing.
+    ///
+    /// A chirp that was not heard says nothing: which of the two it was nobody can tell, and a speakerphone that cancels
+    /// its own echo never hears itself. Zeros say nothing: microphones gate to them, and some mute by them. A person
+    /// who knows the device judges that, and no episode stands open until the next test.
+    #[must_use]
+    pub fn verdicts(&self) -> (Option<SelfTestOutcome>, Option<SelfTestOutcome>) {
+        use SelfTestOutcome::{Failed, Passed};
+        match (self.outcome, self.faulty) {
+            (Outcome::Heard, _) => (Some(Passed), Some(Passed)),
+            (_, Some(DeviceSide::Capture)) => (Some(Failed), None),
+            (_, Some(DeviceSide::Render)) => (None, Some(Failed)),
+            (_, None) => (None, None),
+        }
+    }
 }
 
 /// How it ended, in words.
 struct End {
     outcome: Outcome,
     words: String,
+    /// The device itself failed: it did not answer, broke, or moved nothing. What we may not open, or cannot, is ours.
+    faulty: Option<DeviceSide>,
 }
 
 fn end(outcome: Outcome, words: impl Into<String>) -> End {
-    End { outcome, words: words.into() }
+    End { outcome, words: words.into(), faulty: None }
+}
+
+/// As [`end`], and the device of `side` is at fault.
+fn fault(side: Side, outcome: Outcome, words: impl Into<String>) -> End {
+    let faulty = match side {
+        Side::Capture => DeviceSide::Capture,
+        Side::Render => DeviceSide::Render,
+    };
+    End { faulty: Some(faulty), ..end(outcome, words) }
 }
 
 fn test(options: &Options, report: &mut Report) -> End {
@@ -194,6 +210,9 @@ fn test(options: &Options, report: &mut Report) -> End {
         attempt += 1;
     }
 }
+
+/// What to do where the test lacks rights.
+const NOT_ALLOWED: &str = "may not be opened by this user; root and the group audio may";
 
 fn in_call() -> End {
     end(Outcome::InCall, "a call is on: try again after it")
@@ -301,7 +320,8 @@ impl Attempt<'_> {
         streams.recording = Some(tape);
 
         let mut recorder = Some(Recorder::new(Arc::clone(&progress), home));
-        let shape = Shape { rate_hz: RATE_HZ, channels: CHANNELS, width: Width::Bits16 };
+        // In 16 bits the noise of a quiet 24-bit microphone is zeros.
+        let shape = Shape { rate_hz: RATE_HZ, channels: CHANNELS, width: Width::Bits32 };
         let opened = self.open(Side::Capture, report, |period| {
             // A second try needs a recorder of its own; the first one came home.
             let mut recorder = recorder.take().unwrap_or_else(|| {
@@ -317,7 +337,7 @@ impl Attempt<'_> {
         let first = |progress: &Progress| progress.frames.load(Ordering::Relaxed) > 0;
         self.until(streams, &progress, first)?.ok_or_else(|| {
             let words = format!("the microphone delivered nothing for {START_WITHIN:?}");
-            end(Outcome::NoSignal, words)
+            fault(Side::Capture, Outcome::NoSignal, words)
         })?;
 
         let sound: Arc<[i16]> = chirp::chirp(RATE_HZ, report.played_db)
@@ -335,7 +355,8 @@ impl Attempt<'_> {
         progress.is_armed.store(true, Ordering::Release);
         let played = |progress: &Progress| progress.is_played.load(Ordering::Acquire);
         self.until(streams, &progress, played)?.ok_or_else(|| {
-            end(Outcome::RenderFailed, format!("the loudspeaker took nothing for {START_WITHIN:?}"))
+            let words = format!("the loudspeaker took nothing for {START_WITHIN:?}");
+            fault(Side::Render, Outcome::RenderFailed, words)
         })?;
         let until = system::now() + CHIRP + LISTEN;
         while system::now() < until {
@@ -374,7 +395,7 @@ impl Attempt<'_> {
                         break;
                     }
                 }
-                Event::Broke { words, .. } => return Err(end(side.failed(), words)),
+                Event::Broke { words, .. } => return Err(fault(side, side.failed(), words)),
             }
         }
         let (error, words) = failed.unwrap_or((OpenError::NotThere, String::new()));
@@ -389,9 +410,15 @@ impl Attempt<'_> {
         let name = &chosen.name;
         match error {
             OpenError::NotThere => {
+                let files = SoundFiles::new(&self.options.root);
+                let may_open = chosen.place.and_then(|place| files.may_open(place.card));
                 let outcome =
                     if chosen.place.is_some() { side.failed() } else { Outcome::NoDevice };
-                end(outcome, format!("{name} cannot be found: {words}"))
+                match may_open {
+                    // ALSA does not list what its user may not open.
+                    Some(false) => end(outcome, format!("{name} {NOT_ALLOWED}")),
+                    Some(true) | None => end(outcome, format!("{name} cannot be found: {words}")),
+                }
             }
             OpenError::Refused(OpenFailure::Busy) => {
                 let held = candidates(&SoundFiles::new(&self.options.root)).unwrap_or_default();
@@ -402,12 +429,12 @@ impl Attempt<'_> {
                 end(Outcome::Busy, format!("{name} is in use by {by}: no fault"))
             }
             OpenError::Refused(OpenFailure::NoPermission) => {
-                let words =
-                    format!("{name} may not be opened by this user; root and the group audio may");
-                end(side.failed(), words)
+                end(side.failed(), format!("{name} {NOT_ALLOWED}"))
             }
-            OpenError::NoServer
-            | OpenError::Refused(OpenFailure::Unsupported | OpenFailure::Fault) => {
+            OpenError::Refused(OpenFailure::Fault) => {
+                fault(side, side.failed(), format!("{name} does not open: {words}"))
+            }
+            OpenError::NoServer | OpenError::Refused(OpenFailure::Unsupported) => {
                 end(side.failed(), format!("{name} does not open: {words}"))
             }
         }
@@ -436,9 +463,18 @@ impl Attempt<'_> {
         if self.options.in_call.load(Ordering::Relaxed) {
             return Err(in_call());
         }
+        // A call's program opens its devices before its first packet, and may want ours.
+        let held = candidates(&SoundFiles::new(&self.options.root)).unwrap_or_default();
+        if let Some(holder) = held.into_iter().find_map(|it| it.holder) {
+            return Err(end(
+                Outcome::InCall,
+                format!("{} opened a device, a call may begin: try again after it", who(&holder)),
+            ));
+        }
         for (side, stream) in &mut streams.open {
             if let Some(Event::Broke { words, .. } | Event::Failed { words, .. }) = stream.poll() {
-                return Err(end(side.failed(), format!("{} broke: {words}", side.name())));
+                let words = format!("{} broke: {words}", side.name());
+                return Err(fault(*side, side.failed(), words));
             }
         }
         Ok(())
@@ -603,7 +639,8 @@ fn judge(recording: &Recording, played_ns: u64, report: &mut Report) -> End {
     let mean_square = level.square_sum / f64::from(level.samples.max(1));
     report.microphone_db = (mean_square > 0.0).then(|| 10.0 * mean_square.log10() as f32);
     if level.is_constant {
-        return end(Outcome::NoSignal, "the microphone delivered one value that never changed");
+        let words = "the microphone delivered one value that never changed";
+        return fault(Side::Capture, Outcome::NoSignal, words);
     }
     let Some(found) = chirp::find(&recording.samples, RATE_HZ) else {
         return end(Outcome::CaptureFailed, "the microphone delivered less than the chirp is long");
@@ -655,6 +692,7 @@ mod tests {
             outcome: Outcome::NoDevice,
             found: None,
             delay: None,
+            faulty: None,
             microphone_db: None,
             holder: None,
             words: String::new(),

@@ -104,7 +104,7 @@ impl Handle {
 
     /// A self-test ended.
     pub fn self_test(&self, report: &Report, now: Moment) {
-        let (capture, render) = report.outcome.verdicts();
+        let (capture, render) = report.verdicts();
         let told = [(report.capture_place, capture), (report.render_place, render)];
         for (place, verdict) in told {
             if let Some((place, verdict)) = place.zip(verdict) {

@@ -119,6 +119,7 @@ mod tests {
 
     fn report(outcome: Outcome) -> Report {
         Report {
+            faulty: None,
             capture: "Sim Headset (hw:SimHeadset,0)".to_owned(),
             capture_place: None,
             render: "é".repeat(60),

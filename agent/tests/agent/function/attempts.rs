@@ -25,6 +25,8 @@ fn device_unplugged_in_use_before_the_call_is_missed_for_fifteen_seconds() {
         assert_eq!((before.cause, before.onset), (DeviceCause::Removed, ms(fault)));
         bench.call(true);
         bench.run(20_000);
+        let ended = bench.episodes()[0].state;
+        assert_eq!(ended, EpisodeState::Unrecovered, "it never came back");
         let missed = State::NotFunctioning(DeviceCause::Removed);
         let state = if is_missed { missed } else { State::Absent };
         assert_eq!(bench.function.state(), state, "{wait_ms}");
@@ -136,7 +138,7 @@ fn opens_that_fail_at_once_are_one_fault_after_three_seconds_of_trying() {
     bench.run(12_500);
     bench.check(DeviceCause::OpenFailed, fault, 0, 3_250, 4_400);
     assert_eq!(bench.function.state(), State::Idle);
-    assert_eq!(bench.only_episode().state, EpisodeState::Recovered);
+    assert_eq!(bench.only_episode().state, EpisodeState::Unrecovered);
 }
 
 /// A program that asks what a device can do opens it some times in a row, for a second at most.
@@ -233,4 +235,15 @@ fn healthy_stream_of_another_program_before_it_is_not_what_stalled() {
         bench.run(11_000);
         bench.check(DeviceCause::NeverStarted, fault, 0, 3_500, 6_400);
     }
+}
+
+/// The agent comes late to a stream that its program has stopped and kept: it is in SETUP, at its last position.
+#[test]
+fn stream_found_stopped_is_idle() {
+    let mut bench = Bench::new();
+    bench.open_stuck(PcmState::Setup);
+    bench.hw_ptr = 48_000;
+    bench.run(60_000);
+    assert_eq!(bench.function.state(), State::Idle);
+    assert_eq!(bench.episodes(), []);
 }
