@@ -14,9 +14,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use roomtone_protocol::device::DeviceSide;
+use roomtone_protocol::device::{DeviceEpisode, DeviceSide, EpisodeState};
 use roomtone_protocol::id::CallId;
 use roomtone_protocol::record::Record;
+use roomtone_protocol::time::Stamp;
 use serde::{Deserialize, Serialize};
 
 use super::accounting::{Tally, episode_record};
@@ -141,6 +142,8 @@ pub struct Board {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Carry {
     version: u16,
+    /// The boot whose clock the moments are of, as the kernel names it; the shell's to fill and compare.
+    pub boot: String,
     saved_ns: u64,
     call: Option<u64>,
     devices: Vec<CarriedDevice>,
@@ -153,7 +156,28 @@ struct CarriedDevice {
     pcm: u8,
     capture: bool,
     episode_call: Option<u64>,
+    /// When the open episode began, wall time in microseconds since 1970.
+    onset_wall_us: Option<u64>,
     function: super::function::Carry,
+}
+
+impl Carry {
+    /// The ends of the episodes that were open in another boot: its clock is gone, and what became of the devices with
+    /// it.
+    #[must_use]
+    pub fn unrecovered(&self) -> Vec<Record> {
+        let ended = |device: &CarriedDevice| {
+            let open = *device.function.episode()?;
+            let onset = Stamp { wall_us: device.onset_wall_us?, uptime_us: open.onset.as_micros() };
+            let episode = Episode { state: EpisodeState::Unrecovered, ..open };
+            let side = if device.capture { DeviceSide::Capture } else { DeviceSide::Render };
+            let name = clean(device.name.as_bytes(), NAME_BYTES_MAX);
+            let call = device.episode_call.map(CallId);
+            let record = episode_record(&episode, call, &name, side, WallOffset::NONE);
+            Some(Record::DeviceEpisode(DeviceEpisode { onset, ..record }))
+        };
+        self.devices.iter().take(DEVICES_MAX).filter_map(ended).collect()
+    }
 }
 
 impl Board {
@@ -346,7 +370,7 @@ impl Board {
     /// What must outlive the process: all devices in a call, and outside of one those with an open episode; `None`
     /// where there are none.
     #[must_use]
-    pub fn carry(&self, now: Moment) -> Option<Carry> {
+    pub fn carry(&self, now: Moment, wall: WallOffset) -> Option<Carry> {
         let is_carried = |entry: &&Entry| self.call.is_some() || entry.function.episode().is_some();
         let devices = self.entries.iter().filter(is_carried).map(|entry| CarriedDevice {
             name: entry.device.name.clone(),
@@ -354,11 +378,13 @@ impl Board {
             pcm: entry.device.place.pcm,
             capture: entry.device.place.capture,
             episode_call: entry.episode_call.map(|call| call.0),
+            onset_wall_us: entry.function.episode().map(|open| wall.stamp(open.onset).wall_us),
             function: entry.function.carry(),
         });
         let devices: Vec<_> = devices.collect();
         let (saved_ns, call) = (now.as_nanos(), self.call.map(|call| call.0));
-        let carry = Carry { version: CARRY_VERSION, saved_ns, call, devices };
+        let (version, boot) = (CARRY_VERSION, String::new());
+        let carry = Carry { version, boot, saved_ns, call, devices };
         (!carry.devices.is_empty()).then_some(carry)
     }
 

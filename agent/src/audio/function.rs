@@ -116,6 +116,14 @@ pub struct Carry {
     evidence: Evidence,
 }
 
+impl Carry {
+    /// The episode that was open.
+    #[must_use]
+    pub fn episode(&self) -> Option<&Episode> {
+        self.track.open()
+    }
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Function {

@@ -80,6 +80,10 @@ pub struct DeviceWatch {
     board: Board,
     ears: Option<Ears>,
     carry: PathBuf,
+    /// This boot, as the kernel names it.
+    boot: String,
+    /// What a boot before left open.
+    left_open: Vec<Record>,
     carry_due: Moment,
     /// The call that the file speaks of, once this process has written or removed it.
     kept: Option<Option<CallId>>,
@@ -141,7 +145,14 @@ impl DeviceWatch {
         let (records, receiver) = mpsc::channel(RECORDS_MAX);
         let mut board = Board::new(std::process::id(), options.seed, options.thresholds.clone());
         let now = system::now();
+        let boot = boot(&options.root);
+        let mut left_open = Vec::new();
         let has_carry = match read_carry(&options.carry) {
+            Ok(carry) if carry.boot != boot => {
+                left_open = carry.unrecovered();
+                tracing::info!(ended = left_open.len(), "the machine was started anew");
+                true
+            }
             Ok(carry) => {
                 let taken = board.restore(carry, options.call_idle, now);
                 tracing::info!(taken, "a device state of the process before was found");
@@ -159,6 +170,8 @@ impl DeviceWatch {
             // Another seed than the board's, by one bit.
             ears: options.with_levels.then(|| Ears::new(Arc::clone(&bell), options.seed ^ 1)),
             carry: options.carry.clone(),
+            boot,
+            left_open,
             carry_due: now,
             kept: None,
             has_carry,
@@ -223,6 +236,12 @@ impl DeviceWatch {
 
     /// Keeps the state, then passes on what it says; false where nobody listens.
     fn hand_on(&mut self) -> bool {
+        // Before the file of that boot is replaced.
+        for record in self.left_open.drain(..) {
+            if self.records.blocking_send(record).is_err() {
+                return false;
+            }
+        }
         let now = system::now();
         // Outside of a call only what is told changes what must be kept, and a week of it is no reason to write.
         let call = self.board.call();
@@ -242,8 +261,12 @@ impl DeviceWatch {
     fn keep(&mut self, now: Moment) {
         self.carry_due = now + CARRY_EVERY;
         self.kept = Some(self.board.call());
-        let kept = match self.board.carry(now) {
-            Some(carry) => write_carry(&self.carry, &carry).map(|()| self.has_carry = true),
+        let wall = system::now_and_wall().1;
+        let kept = match self.board.carry(now, wall) {
+            Some(mut carry) => {
+                carry.boot.clone_from(&self.boot);
+                write_carry(&self.carry, &carry).map(|()| self.has_carry = true)
+            }
             None if self.has_carry => fs::remove_file(&self.carry).map(|()| self.has_carry = false),
             None => Ok(()),
         };
@@ -263,6 +286,15 @@ fn read_carry(path: &Path) -> io::Result<Carry> {
     fs::File::open(path)?.take(CARRY_BYTES_MAX).read_to_end(&mut text)?;
     serde_json::from_slice(&text).map_err(io::Error::from)
 }
+
+/// The kernel's name of this boot; empty where it does not tell.
+fn boot(root: &Path) -> String {
+    let text = fs::read_to_string(root.join("proc/sys/kernel/random/boot_id"));
+    text.map(|text| text.trim().chars().take(BOOT_CHARS_MAX).collect()).unwrap_or_default()
+}
+
+/// A boot's name is a UUID.
+const BOOT_CHARS_MAX: usize = 36;
 
 /// Whole or not at all. Not synced: it outlives the process, and after a power cut its clock means nothing.
 fn write_carry(path: &Path, carry: &Carry) -> io::Result<()> {

@@ -168,6 +168,35 @@ fn restart_in_mid_fault_tells_the_same_episode_again() {
     assert_eq!(summary.not_functioning.part_us(), after.bad_us);
 }
 
+/// A power cut in a fault: the clock of the episode is gone, and it must not stand open for ever.
+#[test]
+fn episode_of_another_boot_is_ended_and_not_gone_on_with() {
+    let tree = headset_in_use();
+    let random = tree.root().join("proc/sys/kernel/random");
+    std::fs::create_dir_all(&random).unwrap();
+    std::fs::write(random.join("boot_id"), "one\n").unwrap();
+    let mut watch = Watch::start(&tree);
+    watch.open_call(CALL);
+    until(|| carry(&tree).exists());
+    tree.unplug(0);
+    let before = watch.episode();
+    let kept = std::fs::read(carry(&tree)).unwrap();
+    drop(watch.stop());
+    std::fs::write(carry(&tree), kept).unwrap();
+
+    std::fs::write(random.join("boot_id"), "two\n").unwrap();
+    let mut watch = Watch::start(&tree);
+    let after = watch.episode();
+    assert_eq!((after.episode, after.call), (before.episode, Some(CALL)));
+    assert_eq!((after.state, after.cause), (EpisodeState::Unrecovered, before.cause));
+    // The wall clock's offset is read anew each time and moves by microseconds.
+    let moved_us = after.onset.wall_us.abs_diff(before.onset.wall_us);
+    assert!(moved_us < 1_000_000, "{after:?} {before:?}");
+    assert_eq!(after.onset.uptime_us, before.onset.uptime_us);
+    assert_eq!(watch.stop(), []);
+    assert!(!carry(&tree).exists());
+}
+
 #[test]
 fn machine_without_sound_is_watched_in_silence() {
     let tree = SoundTree::without_sound();
