@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, setpriority_process};
 
 use super::scene::Scene;
 use super::{Group, Need, Trial};
@@ -55,10 +56,13 @@ pub(super) const HEALTHY: Trial = Trial {
 
 /// One program that takes what a processor has, and gives way to all others.
 fn busy_processor() -> Result<Ended> {
-    let spin = Command::new("nice")
-        .args(["-n", "10", "sh", "-c", "while :; do :; done"])
+    let spin = Command::new("sh")
+        .args(["-c", "while :; do :; done"])
         .stdin(Stdio::null())
         .spawn()
         .context("cannot make load")?;
-    Ok(Ended(spin))
+    let pid = i32::try_from(spin.id()).ok().and_then(Pid::from_raw);
+    let load = Ended(spin);
+    setpriority_process(pid, 10).context("cannot make the load give way")?;
+    Ok(load)
 }
