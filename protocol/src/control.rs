@@ -9,4 +9,6 @@ pub enum Control {
     GoingAway,
     /// Run a device self-test and report it, unless a call is on.
     SelfTest,
+    /// Nothing is asked: the transport of a living agent acknowledges the packet, and that is all that is looked for.
+    Probe,
 }

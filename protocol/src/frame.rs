@@ -150,7 +150,8 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
     digest.finalize()
 }
 
-static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+/// The checksum of frames, and of tokens.
+pub(crate) static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
 #[cfg(test)]
 mod tests {
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn unknown_kind_is_no_error_and_still_a_record_or_not() {
         for (kind, is_record) in
-            [(0x05, false), (0x0f, false), (0x1b, true), (0x7f, true), (0x80, false)]
+            [(0x09, false), (0x0f, false), (0x1b, true), (0x7f, true), (0x80, false)]
         {
             let mut bytes = ack_frame();
             bytes[3] = kind;

@@ -3,6 +3,7 @@
 use heapless::String;
 use serde::{Deserialize, Serialize};
 
+use crate::enroll::BootId;
 use crate::id::{EndpointId, Epoch, Sequence};
 use crate::limits::{REASON_BYTES_MAX, VERSION_BYTES_MAX};
 use crate::time::Stamp;
@@ -24,6 +25,11 @@ pub struct Hello {
     pub oldest: Sequence,
     /// The agent's clocks when it wrote this.
     pub now: Stamp,
+    /// The life of the machine's kernel, which never comes back: by it two machines with one identity are noticed.
+    ///
+    /// In the extension block: `None` where the system tells none or the writer is older than the field.
+    #[serde(skip)]
+    pub boot: Option<BootId>,
 }
 
 /// The collector's answer. TLS 1.3 tells a client nothing about its certificate: this frame does.
@@ -47,6 +53,13 @@ pub enum HelloReply {
         /// One line for a person.
         detail: String<REASON_BYTES_MAX>,
     },
+    /// The certificate has expired, and only a renewal is taken: send a RenewRequest, then come back with its answer.
+    RenewFirst {
+        /// The collector's own version.
+        collector_version: String<VERSION_BYTES_MAX>,
+        /// The collector's wall clock, in microseconds since 1970.
+        wall_us: u64,
+    },
 }
 
 /// Why a collector does not take an endpoint's records. Appended, never reordered.
@@ -60,4 +73,14 @@ pub enum RefuseReason {
     Busy,
     /// The first frame was not a Hello.
     NoHello,
+    /// An operator took the identity back. Only a new enrolment helps.
+    Revoked,
+    /// The certificate expired longer ago than is forgiven, or is not the last one issued. Enrol anew.
+    Expired,
+    /// Two machines use this identity, and this one is not the one that keeps it. Enrol it anew.
+    Cloned,
+    /// Another machine is connected with this identity. Come back after a back-off: it may be this one's last life.
+    InUse,
+    /// The collector takes only endpoints that it enrolled, and did not enrol this one.
+    UnknownEndpoint,
 }

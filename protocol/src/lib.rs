@@ -5,8 +5,9 @@
 //! disagree, the crate is wrong.
 //!
 //! A *frame* is a hand-coded header ([`frame::Header`]) and a postcard body. Link frames ([`Hello`](hello::Hello),
-//! [`HelloReply`](hello::HelloReply), [`Ack`](ack::Ack), [`Control`](control::Control)) steer one connection; record
-//! frames carry one [`Record`](record::Record) that is known for ever by (endpoint, epoch, sequence).
+//! [`HelloReply`](hello::HelloReply), [`Ack`](ack::Ack), [`Control`](control::Control) and those of [`enroll`]) steer
+//! one connection; record frames carry one [`Record`](record::Record) that is known for ever by (endpoint, epoch,
+//! sequence).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod ack;
 pub mod call;
 pub mod control;
 pub mod device;
+pub mod enroll;
 pub mod error;
 mod extension;
 pub mod frame;
@@ -29,3 +31,4 @@ pub mod path;
 pub mod ratio;
 pub mod record;
 pub mod time;
+pub mod token;

@@ -39,9 +39,28 @@ pub const VERSION_BYTES_MAX: usize = 32;
 /// The longest explanation that travels with a refusal or a control message, in bytes.
 pub const REASON_BYTES_MAX: usize = 120;
 
+/// The largest certificate or signing request, in bytes of DER.
+///
+/// A P-256 leaf with one name of 64 characters and one URI is some 500 bytes, a signing request some 300; RSA keys of
+/// 2,048 bits would need more and are not taken.
+pub const DER_BYTES_MAX: usize = 1024;
+
+/// The longest host name of an endpoint, in bytes (Linux HOST_NAME_MAX).
+pub const HOST_NAME_BYTES_MAX: usize = 64;
+
+/// The longest name of a collector, in bytes (RFC 1035 section 2.3.4, as text).
+pub const SERVER_NAME_BYTES_MAX: usize = 253;
+
+/// The longest text of a token, in bytes: a prefix of 4, then 76 + 253 + 4 bytes at five bits a character.
+pub const TOKEN_TEXT_BYTES_MAX: usize = 4 + (333usize * 8).div_ceil(5);
+
 const _: () =
     assert!(BODY_BYTES_MAX <= u16::MAX as usize, "the header's length field is 16 bits wide");
 const _: () = assert!(
     28 + 6 * STREAMS_PER_LEG_MAX + INTERVAL_PACK_BYTES_MAX <= BODY_BYTES_MAX,
     "the head of the widest intervals body, its stream table and its pack fit into one body"
+);
+const _: () = assert!(
+    1 + 16 + 2 * (2 + DER_BYTES_MAX) + 2 + SERVER_NAME_BYTES_MAX <= BODY_BYTES_MAX,
+    "the widest answer to an enrolment fits into one body"
 );

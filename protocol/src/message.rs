@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ack::Ack;
 use crate::control::Control;
 use crate::device::DeviceSummary;
+use crate::enroll::{EnrollReply, EnrollRequest, RenewReply, RenewRequest};
 use crate::error::DecodeError;
 use crate::extension;
 use crate::hello::{Hello, HelloReply};
@@ -23,6 +24,14 @@ pub enum Message {
     Ack(Ack),
     /// A request, collector to agent.
     Control(Control),
+    /// Asks for an identity, agent to collector, on an enrolment connection.
+    EnrollRequest(EnrollRequest),
+    /// Answers it.
+    EnrollReply(EnrollReply),
+    /// Asks for the next certificate, agent to collector.
+    RenewRequest(RenewRequest),
+    /// Answers it.
+    RenewReply(RenewReply),
     /// A record, agent to collector; the frame's header gives its id.
     Record(Record),
 }
@@ -37,6 +46,14 @@ pub mod kind {
     pub const ACK: u8 = 0x03;
     /// [`Message::Control`](super::Message::Control).
     pub const CONTROL: u8 = 0x04;
+    /// [`Message::EnrollRequest`](super::Message::EnrollRequest).
+    pub const ENROLL_REQUEST: u8 = 0x05;
+    /// [`Message::EnrollReply`](super::Message::EnrollReply).
+    pub const ENROLL_REPLY: u8 = 0x06;
+    /// [`Message::RenewRequest`](super::Message::RenewRequest).
+    pub const RENEW_REQUEST: u8 = 0x07;
+    /// [`Message::RenewReply`](super::Message::RenewReply).
+    pub const RENEW_REPLY: u8 = 0x08;
     /// [`Record::CallOpened`](crate::record::Record::CallOpened).
     pub const CALL_OPENED: u8 = 0x10;
     /// [`Record::CallClosed`](crate::record::Record::CallClosed).
@@ -76,6 +93,10 @@ impl Message {
             Self::HelloReply(_) => kind::HELLO_REPLY,
             Self::Ack(_) => kind::ACK,
             Self::Control(_) => kind::CONTROL,
+            Self::EnrollRequest(_) => kind::ENROLL_REQUEST,
+            Self::EnrollReply(_) => kind::ENROLL_REPLY,
+            Self::RenewRequest(_) => kind::RENEW_REQUEST,
+            Self::RenewReply(_) => kind::RENEW_REPLY,
             Self::Record(record) => match record {
                 Record::CallOpened(_) => kind::CALL_OPENED,
                 Record::CallClosed(_) => kind::CALL_CLOSED,
@@ -95,10 +116,14 @@ impl Message {
     /// Writes the body into `buffer` and returns its length; `None` where the buffer is too small.
     pub(crate) fn encode_body(&self, buffer: &mut [u8]) -> Option<usize> {
         match self {
-            Self::Hello(body) => encode(body, buffer),
+            Self::Hello(body) => encode_hello(body, buffer),
             Self::HelloReply(body) => encode(body, buffer),
             Self::Ack(body) => encode(body, buffer),
             Self::Control(body) => encode(body, buffer),
+            Self::EnrollRequest(body) => encode(body, buffer),
+            Self::EnrollReply(body) => encode(body, buffer),
+            Self::RenewRequest(body) => encode(body, buffer),
+            Self::RenewReply(body) => encode(body, buffer),
             Self::Record(record) => match record {
                 Record::CallOpened(body) => encode(body, buffer),
                 Record::CallClosed(body) => encode(body, buffer),
@@ -120,10 +145,16 @@ impl Message {
     /// Bytes behind the fields that this version knows are a later version's extension block and are ignored.
     pub(crate) fn decode_body(kind: u8, body: &[u8]) -> Result<Option<Self>, DecodeError> {
         let record = match kind {
-            kind::HELLO => return decode(kind, body).map(|b| Some(Self::Hello(b))),
+            kind::HELLO => return decode_hello(body).map(|b| Some(Self::Hello(b))),
             kind::HELLO_REPLY => return decode(kind, body).map(|b| Some(Self::HelloReply(b))),
             kind::ACK => return decode(kind, body).map(|b| Some(Self::Ack(b))),
             kind::CONTROL => return decode(kind, body).map(|b| Some(Self::Control(b))),
+            kind::ENROLL_REQUEST => {
+                return decode(kind, body).map(|b| Some(Self::EnrollRequest(b)));
+            }
+            kind::ENROLL_REPLY => return decode(kind, body).map(|b| Some(Self::EnrollReply(b))),
+            kind::RENEW_REQUEST => return decode(kind, body).map(|b| Some(Self::RenewRequest(b))),
+            kind::RENEW_REPLY => return decode(kind, body).map(|b| Some(Self::RenewReply(b))),
             kind::CALL_OPENED => Record::CallOpened(decode(kind, body)?),
             kind::CALL_CLOSED => Record::CallClosed(decode(kind, body)?),
             kind::LEG_OPENED => Record::LegOpened(decode(kind, body)?),
@@ -155,6 +186,20 @@ fn decode<'a, T: Deserialize<'a>>(kind: u8, body: &'a [u8]) -> Result<T, DecodeE
     postcard::take_from_bytes(body)
         .map(|(value, _extension)| value)
         .map_err(|_| DecodeError::Body { kind })
+}
+
+fn encode_hello(body: &Hello, buffer: &mut [u8]) -> Option<usize> {
+    let length = encode(body, buffer)?;
+    let mut block = extension::Writer::new(buffer.get_mut(length..)?);
+    block.write(body.boot.as_ref())?;
+    Some(length + block.bytes())
+}
+
+fn decode_hello(body: &[u8]) -> Result<Hello, DecodeError> {
+    let wrong = DecodeError::Body { kind: kind::HELLO };
+    let (mut hello, block): (Hello, _) = postcard::take_from_bytes(body).map_err(|_| wrong)?;
+    hello.boot = extension::Reader::new(block).read().ok_or(wrong)?;
+    Ok(hello)
 }
 
 fn encode_device_summary(body: &DeviceSummary, buffer: &mut [u8]) -> Option<usize> {

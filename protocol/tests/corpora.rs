@@ -11,6 +11,8 @@ mod interval_pack;
 mod sealing;
 #[path = "fuzz_bodies/stream.rs"]
 mod stream;
+#[path = "fuzz_bodies/token.rs"]
+mod token;
 
 /// Runs the body on each file of the corpus, in the order of names.
 fn replay(target: &str, body: fn(&[u8])) {
@@ -39,4 +41,9 @@ fn corpus_of_interval_pack_holds() {
 #[test]
 fn corpus_of_stream_holds() {
     replay("stream", stream::run);
+}
+
+#[test]
+fn corpus_of_token_holds() {
+    replay("token", token::run);
 }

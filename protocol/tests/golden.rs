@@ -92,9 +92,14 @@ fn encode(message: &Message) -> Vec<u8> {
     let mut buffer = vec![0; FRAME_BYTES_MAX];
     let length = match message {
         Message::Record(record) => encode_record(ID, record.clone(), &mut buffer),
-        Message::Hello(_) | Message::HelloReply(_) | Message::Ack(_) | Message::Control(_) => {
-            encode_link(message, &mut buffer)
-        }
+        Message::Hello(_)
+        | Message::HelloReply(_)
+        | Message::Ack(_)
+        | Message::Control(_)
+        | Message::EnrollRequest(_)
+        | Message::EnrollReply(_)
+        | Message::RenewRequest(_)
+        | Message::RenewReply(_) => encode_link(message, &mut buffer),
     };
     buffer.truncate(length.unwrap());
     buffer
@@ -123,9 +128,14 @@ fn every_message_has_exactly_the_bytes_of_its_file() {
 fn id_of(message: &Message) -> RecordId {
     match message {
         Message::Record(_) => ID,
-        Message::Hello(_) | Message::HelloReply(_) | Message::Ack(_) | Message::Control(_) => {
-            RecordId { epoch: Epoch(0), sequence: Sequence(0) }
-        }
+        Message::Hello(_)
+        | Message::HelloReply(_)
+        | Message::Ack(_)
+        | Message::Control(_)
+        | Message::EnrollRequest(_)
+        | Message::EnrollReply(_)
+        | Message::RenewRequest(_)
+        | Message::RenewReply(_) => RecordId { epoch: Epoch(0), sequence: Sequence(0) },
     }
 }
 
@@ -142,7 +152,8 @@ fn record_of_an_unknown_kind_keeps_its_id_and_has_no_content() {
 
 /// Whether the message's last field is absent, so that bytes behind the body would be read as it.
 fn ends_before_a_field(message: &Message) -> bool {
-    matches!(message, Message::Record(Record::DeviceSummary(summary)) if summary.glitches.is_none())
+    matches!(message, Message::Hello(hello) if hello.boot.is_none())
+        || matches!(message, Message::Record(Record::DeviceSummary(it)) if it.glitches.is_none())
 }
 
 #[test]
@@ -191,6 +202,18 @@ fn summary_whose_block_is_cut_or_impossible_is_refused() {
     }
 }
 
+/// The block: `01` and sixteen bytes.
+#[test]
+fn hello_with_a_boot_id_is_the_one_without_and_the_id_behind_it() {
+    let (plain, with_boot) = (encode_vector("hello"), encode_vector("hello_boot"));
+    let boot: Vec<u8> = [1].into_iter().chain((0..16).map(|i| 0xf0 + i)).collect();
+    assert_eq!(with_boot[HEADER_BYTES..], [&plain[HEADER_BYTES..], &boot].concat());
+    let cut = &with_boot[HEADER_BYTES..with_boot.len() - 1];
+    let bytes = with_body(&plain, kind::HELLO, cut);
+    check("refused_hello_cut_boot", &bytes);
+    assert_eq!(decode(&bytes), Err(DecodeError::Body { kind: kind::HELLO }));
+}
+
 fn encode_vector(name: &str) -> Vec<u8> {
     let (_, message) = vectors().into_iter().find(|(it, _)| *it == name).unwrap();
     encode(&message)
@@ -229,8 +252,8 @@ fn every_known_kind_has_a_vector() {
     });
     let pinned: BTreeSet<u8> = vectors().iter().map(|(_, message)| message.kind()).collect();
     assert_eq!(known.collect::<BTreeSet<u8>>(), pinned);
-    // Link 0x01..=0x04 and records 0x10..=0x1a.
-    assert_eq!(pinned.len(), 15);
+    // Link 0x01..=0x08 and records 0x10..=0x1a.
+    assert_eq!(pinned.len(), 19);
 }
 
 #[test]
@@ -240,6 +263,7 @@ fn every_file_belongs_to_a_vector() {
         "call_closed_idle_with_extension",
         "refused_leg_intervals_empty",
         "refused_device_summary_cut_block",
+        "refused_hello_cut_boot",
     ];
     let expected: BTreeSet<String> = vectors()
         .iter()

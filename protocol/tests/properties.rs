@@ -27,9 +27,14 @@ fn config() -> ProptestConfig {
 fn encode(id: RecordId, message: &Message, buffer: &mut [u8]) -> Result<usize, EncodeError> {
     match message {
         Message::Record(record) => encode_record(id, record.clone(), buffer),
-        Message::Hello(_) | Message::HelloReply(_) | Message::Ack(_) | Message::Control(_) => {
-            encode_link(message, buffer)
-        }
+        Message::Hello(_)
+        | Message::HelloReply(_)
+        | Message::Ack(_)
+        | Message::Control(_)
+        | Message::EnrollRequest(_)
+        | Message::EnrollReply(_)
+        | Message::RenewRequest(_)
+        | Message::RenewReply(_) => encode_link(message, buffer),
     }
 }
 

@@ -91,6 +91,19 @@ impl fmt::Display for Cause {
                     Some(RefuseReason::NoHello) => {
                         "it saw no hello, is something between the two altering the traffic?"
                     }
+                    Some(RefuseReason::Revoked) => "this identity was revoked, enrol anew",
+                    Some(RefuseReason::Expired) => {
+                        "the certificate has expired, renew it or enrol anew"
+                    }
+                    Some(RefuseReason::Cloned) => {
+                        "another machine uses this identity too, enrol this one anew"
+                    }
+                    Some(RefuseReason::InUse) => {
+                        "another machine is connected with this identity, trying again later"
+                    }
+                    Some(RefuseReason::UnknownEndpoint) => {
+                        "it takes only endpoints that it enrolled, enrol this one"
+                    }
                     None => "for a reason that this version does not know, upgrade this agent",
                 };
                 write!(f, "the collector refused: {advice}")?;

@@ -209,6 +209,7 @@ impl Exchange {
             epoch: held.oldest.epoch,
             oldest: held.oldest.sequence,
             now: stamp,
+            boot: None,
         });
         let mut frame = vec![0; FRAME_BYTES_MAX];
         let length = encode_link(&hello, &mut frame).expect("FRAME_BYTES_MAX takes every message");
@@ -387,6 +388,10 @@ impl Exchange {
                 | Message::Ack(_)
                 | Message::Control(_)
                 | Message::Hello(_)
+                | Message::EnrollRequest(_)
+                | Message::EnrollReply(_)
+                | Message::RenewRequest(_)
+                | Message::RenewReply(_)
                 | Message::Record(_),
                 _,
             ) => self.close(Cause::Violation(Violation::Unexpected { kind }), now),
@@ -409,6 +414,9 @@ impl Exchange {
     fn handle_reply(&mut self, reply: HelloReply, held: Held, now: Moment) {
         match reply {
             HelloReply::Refused { reason, detail } => self.refuse(Some(reason), detail, now),
+            HelloReply::RenewFirst { .. } => {
+                self.refuse(Some(RefuseReason::Expired), heapless::String::new(), now);
+            }
             HelloReply::Welcome { wire, .. } if wire != WIRE_VERSION => {
                 self.close(Cause::Violation(Violation::WireVersion { found: wire }), now);
             }
@@ -459,10 +467,16 @@ impl Exchange {
         now: Moment,
     ) {
         match reason {
-            Some(RefuseReason::Busy) => {}
+            Some(RefuseReason::Busy | RefuseReason::InUse) => {}
             // Only a person can help here; asking every few seconds would not.
             Some(
-                RefuseReason::EndpointMismatch | RefuseReason::WireVersion | RefuseReason::NoHello,
+                RefuseReason::EndpointMismatch
+                | RefuseReason::WireVersion
+                | RefuseReason::NoHello
+                | RefuseReason::Revoked
+                | RefuseReason::Expired
+                | RefuseReason::Cloned
+                | RefuseReason::UnknownEndpoint,
             )
             | None => self.backoff.exhaust(),
         }
@@ -500,6 +514,8 @@ impl Exchange {
                     flow.leave_until = Some(now + self.limits.leave_timeout);
                 }
             }
+            // The transport has acknowledged it already.
+            Control::Probe => {}
             Control::SelfTest => {
                 let event = Event::Requested(Control::SelfTest);
                 if !self.events.contains(&event) {

@@ -297,6 +297,11 @@ fn each_refusal_is_told_apart_and_only_busy_is_asked_again_soon() {
         (RefuseReason::EndpointMismatch, secs(60), "identity.endpoint"),
         (RefuseReason::WireVersion, secs(60), "upgrade the collector"),
         (RefuseReason::NoHello, secs(60), "no hello"),
+        (RefuseReason::Revoked, secs(60), "was revoked"),
+        (RefuseReason::Expired, secs(60), "renew it"),
+        (RefuseReason::Cloned, secs(60), "enrol this one anew"),
+        (RefuseReason::InUse, secs(1), "trying again later"),
+        (RefuseReason::UnknownEndpoint, secs(60), "that it enrolled"),
     ];
     for (reason, pause_max, advice) in table {
         let mut exchange = greeting(0, 0);

@@ -412,7 +412,13 @@ async fn serve(
                             reply = Some(Message::Ack(ack(watermark(store).0)));
                         }
                     }
-                    other @ (Message::HelloReply(_) | Message::Ack(_) | Message::Control(_)) => {
+                    other @ (Message::HelloReply(_)
+                    | Message::Ack(_)
+                    | Message::Control(_)
+                    | Message::EnrollRequest(_)
+                    | Message::EnrollReply(_)
+                    | Message::RenewRequest(_)
+                    | Message::RenewReply(_)) => {
                         panic!("the agent sent {other:?}")
                     }
                 }

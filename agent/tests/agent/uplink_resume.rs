@@ -321,7 +321,13 @@ impl World {
                     self.delivered.insert(frame.header.id);
                     wire.received.insert(frame.header.id);
                 }
-                other @ (Message::HelloReply(_) | Message::Ack(_) | Message::Control(_)) => {
+                other @ (Message::HelloReply(_)
+                | Message::Ack(_)
+                | Message::Control(_)
+                | Message::EnrollRequest(_)
+                | Message::EnrollReply(_)
+                | Message::RenewRequest(_)
+                | Message::RenewReply(_)) => {
                     panic!("the agent sent {other:?}")
                 }
             }

@@ -123,7 +123,7 @@ impl Drop for Downlink {
             match control {
                 // It never left: whoever waits need not wait for it, and may ask again.
                 Control::SelfTest => shared.self_tests.withdraw(self.endpoint),
-                Control::GoingAway => {}
+                Control::GoingAway | Control::Probe => {}
             }
         }
         if shared.lines.get(&self.endpoint).is_some_and(|line| line.number == self.number) {

@@ -414,9 +414,14 @@ fn take_frame(bytes: &[u8]) -> Result<Option<(Taken, usize)>, CloseReason> {
     };
     if !kind::is_record(header.kind) {
         return match header.kind {
-            kind::HELLO | kind::HELLO_REPLY | kind::ACK | kind::CONTROL => {
-                Err(CloseReason::UnexpectedFrame)
-            }
+            kind::HELLO
+            | kind::HELLO_REPLY
+            | kind::ACK
+            | kind::CONTROL
+            | kind::ENROLL_REQUEST
+            | kind::ENROLL_REPLY
+            | kind::RENEW_REQUEST
+            | kind::RENEW_REPLY => Err(CloseReason::UnexpectedFrame),
             _ => Ok(Some((Taken::Skip, length))),
         };
     }

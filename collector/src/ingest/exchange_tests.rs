@@ -22,6 +22,7 @@ fn hello(endpoint: EndpointId, wire: std::ops::RangeInclusive<u8>) -> Vec<u8> {
         epoch: EPOCH,
         oldest: Sequence(0),
         now: Stamp { wall_us: 0, uptime_us: 42 },
+        boot: None,
     }))
 }
 

@@ -241,6 +241,7 @@ pub fn hello(endpoint: EndpointId) -> Vec<u8> {
         epoch: EPOCH,
         oldest: Sequence(0),
         now: stamp(0),
+        boot: None,
     };
     let mut buffer = [0; FRAME_BYTES_MAX];
     let length = frame::encode_link(&Message::Hello(hello), &mut buffer).unwrap();

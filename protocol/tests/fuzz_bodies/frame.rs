@@ -42,7 +42,11 @@ fn check(bytes: &[u8]) -> Option<usize> {
                     Message::Hello(_)
                     | Message::HelloReply(_)
                     | Message::Ack(_)
-                    | Message::Control(_) => encode_link(&message, &mut again),
+                    | Message::Control(_)
+                    | Message::EnrollRequest(_)
+                    | Message::EnrollReply(_)
+                    | Message::RenewRequest(_)
+                    | Message::RenewReply(_) => encode_link(&message, &mut again),
                 }
                 .expect("what was decoded from a frame fits into one");
                 assert!(written <= length, "the shortest form is the one that is written");

@@ -11,6 +11,10 @@ use roomtone_protocol::control::Control;
 use roomtone_protocol::device::{
     DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
 };
+use roomtone_protocol::enroll::{
+    AuthorityFingerprint, BootId, EnrollRefusal, EnrollReply, EnrollRequest, RenewRefusal,
+    RenewReply, RenewRequest, TokenId, TokenSecret,
+};
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
@@ -398,9 +402,10 @@ prop_compose! {
         epoch in epoch(),
         oldest in sequence(),
         now in stamp(),
+        boot in prop::option::of(any::<[u8; 16]>().prop_map(BootId)),
     ) -> Hello {
         let endpoint = EndpointId(endpoint);
-        Hello { endpoint, wire_min, wire_max, agent_version, epoch, oldest, now }
+        Hello { endpoint, wire_min, wire_max, agent_version, epoch, oldest, now, boot }
     }
 }
 
@@ -410,6 +415,11 @@ fn hello_reply() -> impl Strategy<Value = HelloReply> {
         RefuseReason::WireVersion,
         RefuseReason::Busy,
         RefuseReason::NoHello,
+        RefuseReason::Revoked,
+        RefuseReason::Expired,
+        RefuseReason::Cloned,
+        RefuseReason::InUse,
+        RefuseReason::UnknownEndpoint,
     ]);
     prop_oneof![
         (any::<u8>(), text(), sequence(), n64()).prop_map(
@@ -418,6 +428,60 @@ fn hello_reply() -> impl Strategy<Value = HelloReply> {
             }
         ),
         (reason, text()).prop_map(|(reason, detail)| HelloReply::Refused { reason, detail }),
+        (text(), n64()).prop_map(|(collector_version, wall_us)| HelloReply::RenewFirst {
+            collector_version,
+            wall_us
+        }),
+    ]
+}
+
+prop_compose! {
+    fn enroll_request()(
+        token in any::<[u8; 8]>(),
+        secret in any::<[u8; 32]>(),
+        authority in any::<[u8; 32]>(),
+        csr in list(any::<u8>()),
+        host_name in text(),
+        agent_version in text(),
+    ) -> EnrollRequest {
+        let (token, secret) = (TokenId(token), TokenSecret(secret));
+        let authority = AuthorityFingerprint(authority);
+        EnrollRequest { token, secret, authority, csr, host_name, agent_version }
+    }
+}
+
+fn enroll_reply() -> impl Strategy<Value = EnrollReply> {
+    let refusal = select(vec![
+        EnrollRefusal::UnknownToken,
+        EnrollRefusal::ExpiredToken,
+        EnrollRefusal::UsedToken,
+        EnrollRefusal::RevokedToken,
+        EnrollRefusal::BadRequest,
+        EnrollRefusal::Busy,
+        EnrollRefusal::OtherCollector,
+        EnrollRefusal::NotEnrolling,
+    ]);
+    let enrolled = (any::<[u8; 16]>(), list(any::<u8>()), list(any::<u8>()), text());
+    prop_oneof![
+        enrolled.prop_map(|(endpoint, certificate, authority, server_name)| {
+            let endpoint = EndpointId(endpoint);
+            EnrollReply::Enrolled { endpoint, certificate, authority, server_name }
+        }),
+        refusal.prop_map(EnrollReply::Refused),
+    ]
+}
+
+fn renew_reply() -> impl Strategy<Value = RenewReply> {
+    let refusal = select(vec![
+        RenewRefusal::BadRequest,
+        RenewRefusal::UnknownEndpoint,
+        RenewRefusal::Revoked,
+        RenewRefusal::Busy,
+        RenewRefusal::NotEnrolling,
+    ]);
+    prop_oneof![
+        list(any::<u8>()).prop_map(|certificate| RenewReply::Renewed { certificate }),
+        refusal.prop_map(RenewReply::Refused),
     ]
 }
 
@@ -428,7 +492,14 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         1 => hello_reply().prop_map(Message::HelloReply),
         1 => (epoch(), sequence())
             .prop_map(|(epoch, next)| Message::Ack(Ack { epoch, next })),
-        1 => select(vec![Control::GoingAway, Control::SelfTest]).prop_map(Message::Control),
+        1 => select(vec![Control::GoingAway, Control::SelfTest, Control::Probe])
+            .prop_map(Message::Control),
+        1 => enroll_request().prop_map(Message::EnrollRequest).boxed(),
+        1 => enroll_reply().prop_map(Message::EnrollReply).boxed(),
+        1 => list(any::<u8>())
+            .prop_map(|csr| Message::RenewRequest(RenewRequest { csr }))
+            .boxed(),
+        1 => renew_reply().prop_map(Message::RenewReply).boxed(),
         8 => record().prop_map(Message::Record).boxed(),
     ]
 }

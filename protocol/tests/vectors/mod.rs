@@ -11,6 +11,10 @@ use roomtone_protocol::control::Control;
 use roomtone_protocol::device::{
     DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
 };
+use roomtone_protocol::enroll::{
+    AuthorityFingerprint, BootId, Der, EnrollRefusal, EnrollReply, EnrollRequest, RenewRefusal,
+    RenewReply, RenewRequest, TokenId, TokenSecret,
+};
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
@@ -51,6 +55,7 @@ fn record(record: Record) -> Message {
 /// Every vector: the file's name without `.hex`, and what it means.
 pub(crate) fn vectors() -> std::vec::Vec<(&'static str, Message)> {
     let mut all = link();
+    all.extend(enrolment());
     all.extend(calls());
     all.extend(intervals());
     all.extend(summaries());
@@ -73,7 +78,10 @@ fn link() -> std::vec::Vec<(&'static str, Message)> {
         epoch: ID.epoch,
         oldest: Sequence(69_500),
         now: STAMP,
+        boot: None,
     };
+    let boot = Some(BootId(core::array::from_fn(|i| 0xf0 + i as u8)));
+    let hello_boot = Hello { boot, ..hello.clone() };
     let welcome = HelloReply::Welcome {
         wire: 1,
         collector_version: "0.1.0".try_into().unwrap(),
@@ -85,6 +93,7 @@ fn link() -> std::vec::Vec<(&'static str, Message)> {
     };
     vec![
         ("hello", Message::Hello(hello)),
+        ("hello_boot", Message::Hello(hello_boot)),
         ("hello_reply_welcome", Message::HelloReply(welcome)),
         (
             "hello_reply_refused_endpoint_mismatch",
@@ -99,9 +108,81 @@ fn link() -> std::vec::Vec<(&'static str, Message)> {
             "hello_reply_refused_no_hello",
             refused(RefuseReason::NoHello, "the first frame was no hello"),
         ),
+        (
+            "hello_reply_refused_revoked",
+            refused(RefuseReason::Revoked, "an operator revoked this identity"),
+        ),
+        ("hello_reply_refused_expired", refused(RefuseReason::Expired, "expired too long ago")),
+        (
+            "hello_reply_refused_cloned",
+            refused(RefuseReason::Cloned, "two machines use this identity"),
+        ),
+        (
+            "hello_reply_refused_in_use",
+            refused(RefuseReason::InUse, "another machine is connected"),
+        ),
+        (
+            "hello_reply_refused_unknown_endpoint",
+            refused(RefuseReason::UnknownEndpoint, "this collector did not enrol it"),
+        ),
+        (
+            "hello_reply_renew_first",
+            Message::HelloReply(HelloReply::RenewFirst {
+                collector_version: "0.1.0".try_into().unwrap(),
+                wall_us: STAMP.wall_us + 250_000,
+            }),
+        ),
         ("ack", Message::Ack(Ack { epoch: ID.epoch, next: Sequence(70_001) })),
         ("control_going_away", Message::Control(Control::GoingAway)),
         ("control_self_test", Message::Control(Control::SelfTest)),
+        ("control_probe", Message::Control(Control::Probe)),
+    ]
+}
+
+/// Not real DER: the wire carries it as bytes. `30` and a length as DER has them, then the same byte.
+fn der(bytes: usize, fill: u8) -> Der {
+    let head = [0x30, 0x82, ((bytes - 4) >> 8) as u8, (bytes - 4) as u8];
+    head.into_iter().chain(core::iter::repeat_n(fill, bytes - 4)).collect()
+}
+
+fn enrolment() -> std::vec::Vec<(&'static str, Message)> {
+    let request = EnrollRequest {
+        token: TokenId([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]),
+        secret: TokenSecret([0xa5; 32]),
+        authority: AuthorityFingerprint(core::array::from_fn(|i| i as u8)),
+        csr: der(200, 0xc5),
+        host_name: "oslo-4".try_into().unwrap(),
+        agent_version: "0.1.0".try_into().unwrap(),
+    };
+    let enrolled = EnrollReply::Enrolled {
+        endpoint: EndpointId(core::array::from_fn(|i| i as u8 * 0x11)),
+        certificate: der(300, 0xce),
+        authority: der(260, 0xca),
+        server_name: "rooms.example.test".try_into().unwrap(),
+    };
+    let not_enrolled = |why| Message::EnrollReply(EnrollReply::Refused(why));
+    let not_renewed = |why| Message::RenewReply(RenewReply::Refused(why));
+    vec![
+        ("enroll_request", Message::EnrollRequest(request)),
+        ("enroll_reply_enrolled", Message::EnrollReply(enrolled)),
+        ("enroll_reply_refused_unknown_token", not_enrolled(EnrollRefusal::UnknownToken)),
+        ("enroll_reply_refused_expired_token", not_enrolled(EnrollRefusal::ExpiredToken)),
+        ("enroll_reply_refused_used_token", not_enrolled(EnrollRefusal::UsedToken)),
+        ("enroll_reply_refused_revoked_token", not_enrolled(EnrollRefusal::RevokedToken)),
+        ("enroll_reply_refused_bad_request", not_enrolled(EnrollRefusal::BadRequest)),
+        ("enroll_reply_refused_busy", not_enrolled(EnrollRefusal::Busy)),
+        ("enroll_reply_refused_other_collector", not_enrolled(EnrollRefusal::OtherCollector)),
+        ("enroll_reply_refused_not_enrolling", not_enrolled(EnrollRefusal::NotEnrolling)),
+        ("renew_request", Message::RenewRequest(RenewRequest { csr: der(200, 0xc5) })),
+        (
+            "renew_reply_renewed",
+            Message::RenewReply(RenewReply::Renewed { certificate: der(300, 0xce) }),
+        ),
+        ("renew_reply_refused_bad_request", not_renewed(RenewRefusal::BadRequest)),
+        ("renew_reply_refused_unknown_endpoint", not_renewed(RenewRefusal::UnknownEndpoint)),
+        ("renew_reply_refused_revoked", not_renewed(RenewRefusal::Revoked)),
+        ("renew_reply_refused_busy", not_renewed(RenewRefusal::Busy)),
+        ("renew_reply_refused_not_enrolling", not_renewed(RenewRefusal::NotEnrolling)),
     ]
 }
 
