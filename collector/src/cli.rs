@@ -2,12 +2,15 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (the command line or the config file).
 
+mod identity;
+
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use roomtone_protocol::device::SelfTestOutcome;
+use roomtone_protocol::enroll::TokenId;
 use roomtone_protocol::id::CallId;
 use serde::Serialize;
 
@@ -19,6 +22,9 @@ use crate::call::view::{CallState, CallView, SILENT_AFTER};
 use crate::clock;
 use crate::config::{self, Config, ConfigError};
 use crate::dev_certificates::{self, DevCertificatesError};
+use crate::identity::authority::AuthorityError;
+use crate::identity::init::InitError;
+use crate::identity::registry::RegistryError;
 use crate::naming::{self, NameError};
 use crate::report::json::{self, Detail};
 use crate::report::{Names, devices, table, watch::Watch};
@@ -67,8 +73,9 @@ enum Command {
         #[command(flatten)]
         reading: Reading,
     },
-    /// List the latest episodes of microphones and loudspeakers that did not function, in calls and outside, newest
-    /// first.
+    /// List the latest episodes of microphones and loudspeakers that did not function, newest first.
+    ///
+    /// In calls and outside.
     Episodes {
         /// Only those of this endpoint: its id, its name, or a beginning of either that only it has.
         #[arg(long, value_name = "ENDPOINT")]
@@ -116,6 +123,19 @@ enum Command {
     Watch {
         #[command(flatten)]
         place: Place,
+    },
+    /// Make a new collector's authority, certificates and configuration file.
+    Init(identity::InitArguments),
+    /// Make, list and revoke tokens, by which machines are enrolled.
+    #[command(subcommand)]
+    Token(identity::TokenCommand),
+    /// List, show, revoke and rename the endpoints that were enrolled.
+    #[command(subcommand)]
+    Endpoint(identity::EndpointCommand),
+    /// Tell how a running `serve` stands, and whom it turned away.
+    Status {
+        #[command(flatten)]
+        reading: Reading,
     },
     /// Make certificates for development on this machine.
     DevCertificates {
@@ -197,6 +217,44 @@ pub enum CommandError {
         /// Its name.
         name: String,
     },
+    /// `init` failed.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The authority cannot be used.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The registry cannot be used.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The config lacks what making a token takes.
+    #[error("{key} is not set in the config: `init` makes a collector that can enrol")]
+    NotEnrolling {
+        /// The key.
+        key: &'static str,
+    },
+    /// No such token.
+    #[error("no token {id}: `roomtone-collector token list` lists what there is")]
+    NoToken {
+        /// What was asked for.
+        id: TokenId,
+    },
+    /// The registry is changed, and the running `serve` does not know yet.
+    #[error(
+        "it is revoked, but the running `serve` was not told: {detail}; restart it to end the connection"
+    )]
+    NotTold {
+        /// Why.
+        detail: String,
+    },
+    /// The running `serve` did not say.
+    #[error("no status: {detail}")]
+    NoStatus {
+        /// Why.
+        detail: String,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
     /// Nobody takes the output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -217,6 +275,14 @@ impl CommandError {
             | Self::Refused { .. }
             | Self::NotHeard { .. }
             | Self::ResultGone { .. }
+            | Self::Init(_)
+            | Self::Authority(_)
+            | Self::Registry(_)
+            | Self::NotEnrolling { .. }
+            | Self::NoToken { .. }
+            | Self::NotTold { .. }
+            | Self::NoStatus { .. }
+            | Self::NoRandomness
             | Self::Output(_) => 1,
         }
     }
@@ -256,6 +322,10 @@ impl Cli {
                 self_tests(endpoint.as_deref(), since, limit as usize, &reading)
             }
             Command::Watch { place } => watch(&place),
+            Command::Init(arguments) => identity::init(arguments),
+            Command::Token(command) => identity::token(command),
+            Command::Endpoint(command) => identity::endpoint(command),
+            Command::Status { reading } => identity::status(&reading),
             Command::DevCertificates { directory, endpoint_names } => {
                 make_certificates(&directory, &endpoint_names)
             }
@@ -349,6 +419,10 @@ fn self_test(given: &str, wait: Duration, reading: &Reading) -> Result<(), Comma
     let by = match client::ask(&reading.place.admin_socket()?, &request, wait)? {
         Answer::SelfTest(by) => by.into(),
         Answer::Refused { detail, .. } => return Err(CommandError::Refused { name, detail }),
+        Answer::Rechecked(_) | Answer::Status(_) => {
+            let detail = "`serve` gave the answer to another question".to_owned();
+            return Err(CommandError::Refused { name, detail });
+        }
     };
     let tests = reader.self_tests(Some(endpoint), 0, SELF_TESTS_LOOKED_AT)?;
     let Some(facts) = tests.into_iter().find(|it| it.by == by) else {
@@ -456,6 +530,14 @@ impl Place {
         Ok(match self.config()? {
             Some(config) => config.admin_socket,
             None => self.directory().join(config::ADMIN_SOCKET),
+        })
+    }
+
+    /// Where the registry of tokens and endpoints is.
+    fn registry(&self) -> Result<PathBuf, CommandError> {
+        Ok(match self.config()? {
+            Some(config) => config.registry,
+            None => self.directory().join(config::REGISTRY),
         })
     }
 

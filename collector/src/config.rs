@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use crate::identity::reach::Reach;
+use crate::identity::standing::Required;
 use crate::ingest::quic::Limits;
 use crate::text;
 
@@ -51,6 +53,12 @@ pub enum Kind {
         /// What it may be.
         words: &'static [&'static str],
     },
+    /// A path that may be empty, which is its default.
+    OptionalPath,
+    /// A host name or address with a port, which may be empty, which is its default.
+    OptionalReach,
+    /// True or false.
+    Flag(bool),
 }
 
 /// Every option, in the order of the README.
@@ -98,6 +106,30 @@ pub const REFERENCE: &[OptionReference] = &[
         help: "where an operator's requests are taken, from root and the collector's own user; at most 107 bytes in all",
     },
     OptionReference {
+        key: "identity.address",
+        kind: Kind::OptionalReach,
+        unit: "host:port",
+        help: "where agents reach this collector, for the tokens that it makes; a host name or an address (IPv6 in brackets)",
+    },
+    OptionReference {
+        key: "identity.authority_key",
+        kind: Kind::OptionalPath,
+        unit: "PEM file",
+        help: "the private key of the first authority in tls.client_ca; without it nobody is enrolled and nothing renewed",
+    },
+    OptionReference {
+        key: "identity.registry",
+        kind: Kind::StorePath(REGISTRY),
+        unit: "file",
+        help: "the registry of tokens and endpoints",
+    },
+    OptionReference {
+        key: "identity.required",
+        kind: Kind::Flag(false),
+        unit: "boolean",
+        help: "whether only endpoints of the registry are heard; false lets in any certificate of tls.client_ca, as development ones",
+    },
+    OptionReference {
         key: "limits.connections_max",
         kind: Kind::Number { default: 10_000, min: 1, max: 1_000_000 },
         unit: "connections",
@@ -126,6 +158,9 @@ pub const REFERENCE: &[OptionReference] = &[
 /// Where `serve` listens for an operator where no config says otherwise, from the store's directory.
 pub const ADMIN_SOCKET: &str = "collector.sock";
 
+/// The registry where no config says otherwise, from the store's directory.
+pub const REGISTRY: &str = "identity.sqlite";
+
 /// What `serve` needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -143,6 +178,14 @@ pub struct Config {
     pub retention_days: u32,
     /// `admin.socket`.
     pub admin_socket: PathBuf,
+    /// `identity.address`, if it is set.
+    pub reach: Option<Reach>,
+    /// `identity.authority_key`, if it is set.
+    pub authority_key: Option<PathBuf>,
+    /// `identity.registry`.
+    pub registry: PathBuf,
+    /// `identity.required`.
+    pub required: Required,
     /// `limits.*`.
     pub limits: Limits,
     /// `log.level`.
@@ -247,6 +290,10 @@ impl Config {
             store: values.path("store.directory")?,
             retention_days: values.number("store.retention_days")?,
             admin_socket: values.store_path("admin.socket")?,
+            reach: values.reach("identity.address")?,
+            authority_key: values.optional_path("identity.authority_key")?,
+            registry: values.store_path("identity.registry")?,
+            required: values.flag("identity.required")?,
             limits: Limits {
                 connections_max: values.number("limits.connections_max")? as usize,
                 handshakes_max: values.number("limits.handshakes_max")? as usize,
@@ -272,6 +319,10 @@ pub fn reference_text() -> String {
                 (default.to_string(), format!("{min}..={max} {}", option.unit))
             }
             Kind::Word { default, words } => (default.to_owned(), words.join("|")),
+            Kind::OptionalPath | Kind::OptionalReach => {
+                ("\"\"".to_owned(), format!("{}, or empty", option.unit))
+            }
+            Kind::Flag(default) => (default.to_string(), "true|false".to_owned()),
         };
         let _ = writeln!(text, "  {} = {default}  ({range})", option.key);
         let _ = writeln!(text, "      {}", option.help);
@@ -364,6 +415,35 @@ impl Values<'_> {
     fn store_path(&self, key: &'static str) -> Result<PathBuf, ConfigError> {
         let (Kind::StorePath(default), value) = self.option(key) else { unreachable!("{key}") };
         self.path_in(&self.path("store.directory")?, key, default, value)
+    }
+
+    fn optional_path(&self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+        let (Kind::OptionalPath, value) = self.option(key) else { unreachable!("{key}") };
+        match value {
+            None => Ok(None),
+            Some(value) if value.as_str() == Some("") => Ok(None),
+            Some(_) => {
+                let folder = self.path.parent().unwrap_or(Path::new(""));
+                self.path_in(folder, key, "", value).map(Some)
+            }
+        }
+    }
+
+    fn reach(&self, key: &'static str) -> Result<Option<Reach>, ConfigError> {
+        let (Kind::OptionalReach, value) = self.option(key) else { unreachable!("{key}") };
+        let Some(value) = value.filter(|value| value.as_str() != Some("")) else { return Ok(None) };
+        let expected = "a host and port like \"rooms.example.com:4433\"";
+        let found = value.as_str().and_then(|text| text.parse().ok());
+        found.map(Some).ok_or_else(|| self.wrong(key, expected.to_owned(), value))
+    }
+
+    fn flag(&self, key: &'static str) -> Result<Required, ConfigError> {
+        let (Kind::Flag(default), value) = self.option(key) else { unreachable!("{key}") };
+        let default = Value::from(default);
+        let value = value.unwrap_or(&default);
+        let is_set = value.as_bool();
+        let required = is_set.map(|is_set| if is_set { Required::Yes } else { Required::No });
+        required.ok_or_else(|| self.wrong(key, "true or false".to_owned(), value))
     }
 
     fn path_in(
@@ -465,6 +545,9 @@ mod tests {
             ("[listen]\naddress = 4433", "like \"[::]:4433\" or \"0.0.0.0:4433\", found 4433"),
             ("[log]\nlevel = \"loud\"", "must be one of error, warn, info, debug, trace"),
             ("[tls]\nkey = \"\"", "`tls.key` must be a path"),
+            ("[identity]\nrequired = 1", "must be true or false, found 1"),
+            ("[identity]\naddress = \"rooms\"", "must be a host and port like"),
+            ("[identity]\nauthority_key = 3", "must be a path, found 3"),
             ("\n[store", "is not TOML: line 2: "),
         ] {
             let error = parse(text).unwrap_err();

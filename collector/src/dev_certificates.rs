@@ -8,10 +8,9 @@
 //! Existing files are kept as they are, so a second run changes nothing and a further name joins the same authority.
 //! Enrolment with tokens is what rooms get; these certificates last [`VALID_DAYS`] days and revoke nothing.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::string::Ia5String;
@@ -21,8 +20,8 @@ use rcgen::{
 };
 use roomtone_protocol::id::EndpointId;
 
-use crate::clock;
 use crate::ingest::certificate::{self, NAME_CHARACTERS_MAX, URN_PREFIX};
+use crate::{clock, private_file};
 
 /// How long they are valid, counted in whole years of 365 days from the year's beginning.
 pub const VALID_DAYS: u32 = 3_650;
@@ -187,23 +186,8 @@ fn write_key(path: &Path, key: &KeyPair) -> Result<(), DevCertificatesError> {
     write(path, &key.serialize_pem(), 0o600)
 }
 
-/// Writes under another name first, so that a run that is cut short leaves no half file behind.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), DevCertificatesError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = (|| {
-        match fs::remove_file(&partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Err(_) | Ok(()) => {}
-        }
-        let mut file: File =
-            File::options().write(true).create_new(true).mode(mode).open(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    })();
-    written.map_err(|source| file_error(path, source))
+    private_file::write(path, text, mode).map_err(|source| file_error(path, source))
 }
 
 fn read(path: &Path) -> Result<String, DevCertificatesError> {

@@ -2,7 +2,36 @@
 
 use roomtone_protocol::id::EndpointId;
 
+use crate::identity::standing::EndpointStanding;
 use crate::store::EndpointFacts;
+
+/// Something that is known by an endpoint's id and name.
+pub trait Named {
+    /// The id.
+    fn endpoint(&self) -> EndpointId;
+    /// The display name, empty where there is none.
+    fn name(&self) -> &str;
+}
+
+impl Named for EndpointStanding {
+    fn endpoint(&self) -> EndpointId {
+        self.endpoint
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for EndpointFacts {
+    fn endpoint(&self) -> EndpointId {
+        self.endpoint
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
 
 /// The most names that an ambiguity lists.
 const EXAMPLES_MAX: usize = 3;
@@ -37,24 +66,21 @@ pub enum NameError {
 ///
 /// # Errors
 /// [`NameError`] where it is none, or more than one.
-pub fn resolve<'a>(
-    given: &str,
-    endpoints: &'a [EndpointFacts],
-) -> Result<&'a EndpointFacts, NameError> {
+pub fn resolve<'a, T: Named>(given: &str, endpoints: &'a [T]) -> Result<&'a T, NameError> {
     let id: Option<EndpointId> = given.parse().ok();
-    let whole = |it: &&EndpointFacts| Some(it.endpoint) == id || it.name == given;
-    let mut meant: Vec<&EndpointFacts> = endpoints.iter().filter(whole).collect();
+    let whole = |it: &&T| Some(it.endpoint()) == id || it.name() == given;
+    let mut meant: Vec<&T> = endpoints.iter().filter(whole).collect();
     if meant.is_empty() && !given.is_empty() {
         let name = given.to_lowercase();
         let digits = name.replace('-', "");
-        let begins = |it: &&EndpointFacts| {
-            let id = it.endpoint.to_string().replace('-', "");
-            it.name.to_lowercase().starts_with(&name)
+        let begins = |it: &&T| {
+            let id = it.endpoint().to_string().replace('-', "");
+            it.name().to_lowercase().starts_with(&name)
                 || (!digits.is_empty() && id.starts_with(&digits))
         };
         meant = endpoints.iter().filter(begins).collect();
     }
-    meant.sort_by_key(|it| (&it.name, it.endpoint));
+    meant.sort_by_key(|it| (it.name(), it.endpoint()));
     let given = given.to_owned();
     match meant[..] {
         [] => Err(NameError::Unknown { given }),
@@ -63,7 +89,7 @@ pub fn resolve<'a>(
             let examples: Vec<String> = meant
                 .iter()
                 .take(EXAMPLES_MAX)
-                .map(|it| format!("{} {}", it.name, it.endpoint))
+                .map(|it| format!("{} {}", it.name(), it.endpoint()))
                 .collect();
             let more = if meant.len() > EXAMPLES_MAX { ", …" } else { "" };
             let examples = examples.join(", ") + more;

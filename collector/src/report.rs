@@ -4,6 +4,7 @@
 //! Numbers become milliseconds and ratios only here. Whatever came from a peer is escaped before it reaches a terminal.
 
 pub mod devices;
+pub mod identity;
 pub mod json;
 pub mod table;
 pub mod watch;

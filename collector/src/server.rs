@@ -6,18 +6,25 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admin::socket::{AdminError, AdminSocket};
+use crate::admin::socket::{AdminError, AdminSocket, Desk};
 use crate::clock;
 use crate::config::Config;
+use crate::identity::authority::{Authority, AuthorityError};
+use crate::identity::refusal::Refusals;
+use crate::identity::registrar::{Registrar, Settings};
+use crate::identity::registry::{Registry, RegistryError};
+use crate::identity::server_renewal::ServerRenewal;
 use crate::ingest::downlink::Downlinks;
-use crate::ingest::quic::{ListenError, QuicListener};
-use crate::ingest::tls::{self, TlsError};
+use crate::ingest::quic::{Links, ListenError, QuicListener, Surroundings};
+use crate::ingest::tls::{self, ServerCertificate, TlsConfig, TlsError, TlsFiles};
 use crate::ingest::writer;
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
@@ -28,6 +35,12 @@ pub enum ServeError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The authority cannot be used.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The registry cannot be used.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -58,8 +71,10 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] where it cannot start, or where the writer died.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
-    let tls = tls::server_config(&config.certificate, &config.key, &config.client_ca)?;
+    let keys = Keys::load(config)?;
+    // The registry lies beside the store, whose folder may not be there before.
     let store = SqliteStore::open(&config.store, config.retention_days, clock::wall_us())?;
+    let registry = Registry::open(&config.registry)?;
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .thread_name("ingest")
@@ -68,15 +83,22 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let (queue, writer) = writer::spawn(Box::new(store), clock::wall_us, runtime.handle().clone())
         .map_err(|source| ServeError::System { what: "a thread", source })?;
     let served = runtime.block_on(async {
-        let downlinks = Downlinks::default();
-        let listener = QuicListener::bind(
-            config.address,
-            tls,
-            config.limits,
-            queue,
-            downlinks.clone(),
-            clock::wall_us,
-        )?;
+        let (downlinks, links) = (Downlinks::default(), Links::default());
+        let Keys { tls, authority, refusals, renewal } = keys;
+        let server_name = config.reach.as_ref().map(|it| it.host.clone()).unwrap_or_default();
+        let settings = Settings { authority, required: config.required, server_name };
+        let registrar = Registrar::new(settings, registry, refusals, clock::wall_us);
+        let registrar = Arc::new(registrar);
+        let surroundings = Surroundings {
+            limits: config.limits,
+            writer: queue,
+            downlinks: downlinks.clone(),
+            links: links.clone(),
+            registrar: registrar.clone(),
+            wall_us: clock::wall_us,
+        };
+        let listener = QuicListener::bind(config.address, tls, surroundings)?;
+        let desk = Desk { downlinks, links, registrar, since: Instant::now() };
         let admin = AdminSocket::bind(&config.admin_socket).await?;
         // Tests and scripts wait for this line; with port 0 it tells the port.
         tracing::info!(
@@ -84,7 +106,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        run_until_signal(listener, admin, downlinks, &writer).await
+        run_until_signal(listener, (admin, desk), renewal, &writer).await
     });
     // Every queue is gone by now, so the writer finishes what it has and ends; the runtime lives until then.
     let ended = writer.join();
@@ -94,10 +116,40 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// The certificates and keys that `serve` works with.
+struct Keys {
+    tls: TlsConfig,
+    authority: Option<Authority>,
+    refusals: Arc<Refusals>,
+    /// Where the server's certificate is of the collector's own authority.
+    renewal: Option<ServerRenewal>,
+}
+
+impl Keys {
+    fn load(config: &Config) -> Result<Self, ServeError> {
+        let files = TlsFiles {
+            certificate: &config.certificate,
+            key: &config.key,
+            client_ca: &config.client_ca,
+        };
+        let load = || -> Result<Option<Authority>, AuthorityError> {
+            let key = config.authority_key.as_ref();
+            key.map(|key| Authority::load(&config.client_ca, key)).transpose()
+        };
+        let authority = load()?;
+        let der = authority.as_ref().map(|it| it.der().as_slice());
+        let shown = ServerCertificate::load(files, der)?;
+        let refusals = Arc::new(Refusals::default());
+        let tls = tls::server_config(files, shown.clone(), refusals.clone())?;
+        let renewal = load()?.and_then(|authority| ServerRenewal::new(authority, config, shown));
+        Ok(Self { tls, authority, refusals, renewal })
+    }
+}
+
 async fn run_until_signal(
     listener: QuicListener,
-    admin: AdminSocket,
-    downlinks: Downlinks,
+    (admin, desk): (AdminSocket, Desk),
+    mut renewal: Option<ServerRenewal>,
     writer: &thread::JoinHandle<()>,
 ) -> Result<(), ServeError> {
     let handler = |kind| {
@@ -106,15 +158,19 @@ async fn run_until_signal(
     let (mut terminate, mut interrupt) =
         (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     let (stop, shutdown) = watch::channel(false);
-    let listening = tokio::spawn(admin.run(downlinks, shutdown.clone()));
+    let listening = tokio::spawn(admin.run(desk, shutdown.clone()));
     let mut serving = tokio::spawn(listener.run(shutdown));
     let mut look = tokio::time::interval(WRITER_LOOK);
+    let mut renew = tokio::time::interval(RENEWAL_LOOK);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = &mut serving => return Ok(()),
             _ = look.tick() => if writer.is_finished() { break },
+            _ = renew.tick() => if let Some(renewal) = &mut renewal {
+                renewal.look(clock::wall_us());
+            },
         }
     }
     tracing::info!("stopping");
@@ -126,3 +182,5 @@ async fn run_until_signal(
 
 /// How often to look whether the writer thread still lives; without it nothing is acked, so there is no hurry.
 const WRITER_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+/// How often to look whether the server's certificate must be renewed; it has 30 days left then.
+const RENEWAL_LOOK: std::time::Duration = std::time::Duration::from_secs(3_600);

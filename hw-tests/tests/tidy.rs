@@ -182,6 +182,11 @@ const CORES: &[&str] = &[
     "collector/src/call.rs",
     "collector/src/call/",
     "collector/src/admin/dialogue.rs",
+    "collector/src/identity/pace.rs",
+    "collector/src/identity/reach.rs",
+    "collector/src/identity/refusal.rs",
+    "collector/src/identity/standing.rs",
+    "collector/src/identity/token.rs",
     "collector/src/ingest/exchange.rs",
     "collector/src/ingest/request.rs",
     "collector/src/naming.rs",
@@ -247,21 +252,34 @@ fn barred_words_count_in_code_and_nowhere_else() {
 
 /// A foreign crate and the files that may name it; a path ending in `/` stands for all files below it.
 const FOREIGN: &[(&str, &[&str])] = &[
-    ("quinn", &["agent/src/uplink/quic.rs", "collector/src/ingest/quic.rs"]),
+    (
+        "quinn",
+        &["agent/src/uplink/quic.rs", "collector/src/ingest/quic.rs", "collector/src/ingest/quic/"],
+    ),
     (
         "rustls",
         &[
             "agent/src/uplink/quic.rs",
             "collector/src/dev_certificates.rs",
+            "collector/src/identity/authority.rs",
             "collector/src/ingest/quic.rs",
             "collector/src/ingest/tls.rs",
         ],
     ),
-    ("rcgen", &["collector/src/dev_certificates.rs"]),
+    ("rcgen", &["collector/src/dev_certificates.rs", "collector/src/identity/authority.rs"]),
+    ("ring", &["collector/src/identity/digest.rs"]),
     ("x509_parser", &["collector/src/ingest/certificate.rs"]),
     ("pcap", &["agent/src/tap/live.rs"]),
     ("if_addrs", &["agent/src/tap/local.rs"]),
-    ("rusqlite", &["collector/src/store/sqlite.rs", "collector/src/store/sqlite/"]),
+    (
+        "rusqlite",
+        &[
+            "collector/src/identity/registry.rs",
+            "collector/src/identity/registry_tests.rs",
+            "collector/src/store/sqlite.rs",
+            "collector/src/store/sqlite/",
+        ],
+    ),
     ("postcard", &["protocol/src/"]),
     (
         "alsa",
@@ -284,6 +302,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "agent/src/rehearse/options.rs",
             "agent/src/show.rs",
             "collector/src/cli.rs",
+            "collector/src/cli/identity.rs",
             "collector/src/text.rs",
             "hw-tests/src/stage/call.rs",
         ],

@@ -3,11 +3,14 @@
 //! ```text
 //! {"command":"selfTest","endpoint":"96875b4d-1442-b968-39a2-eadcf201f036","waitMs":60000}
 //! {"answer":"selfTest","epoch":305419896,"sequence":17}
+//! {"command":"recheck","endpoint":"96875b4d-1442-b968-39a2-eadcf201f036"}
+//! {"answer":"rechecked","cut":true}
 //! {"answer":"refused","reason":"notConnected","detail":"..."}
 //! ```
 //! Commands, reasons and fields are appended. An unknown command is refused by name, so that a newer command line gets
 //! a clear answer of an older collector.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use roomtone_protocol::id::{EndpointId, Epoch, RecordId, Sequence};
@@ -31,6 +34,13 @@ pub enum Request {
         /// How long to wait, at most [`WAIT_MAX`].
         wait: Duration,
     },
+    /// Look an endpoint up in the registry again, and end its connection where it is revoked.
+    Recheck {
+        /// Which.
+        endpoint: EndpointId,
+    },
+    /// Tell how things stand.
+    Status,
 }
 
 /// A request as it is written.
@@ -38,6 +48,8 @@ pub enum Request {
 #[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum RequestLine {
     SelfTest { endpoint: String, wait_ms: u32 },
+    Recheck { endpoint: String },
+    Status,
 }
 
 /// What is answered.
@@ -46,6 +58,10 @@ enum RequestLine {
 pub enum Answer {
     /// The self-test has ended and its result is in the store, as this record.
     SelfTest(StoredAs),
+    /// The endpoint was looked up.
+    Rechecked(Rechecked),
+    /// How things stand.
+    Status(Status),
     /// It was not done.
     Refused {
         /// Why.
@@ -60,6 +76,30 @@ pub enum Answer {
 pub struct StoredAs {
     epoch: u32,
     sequence: u32,
+}
+
+/// What came of looking an endpoint up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rechecked {
+    /// Whether a connection of it was ended.
+    pub cut: bool,
+}
+
+/// How a running `serve` stands. Counters count from its start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// How long it has run, in seconds.
+    pub uptime_s: u64,
+    /// Endpoints that are connected.
+    pub connected: u64,
+    /// Whether machines can be enrolled.
+    pub enrolling: bool,
+    /// Whom it turned away, by reason.
+    pub refusals: BTreeMap<String, u64>,
 }
 
 /// Why a request was refused.
@@ -94,23 +134,36 @@ impl Request {
     /// The answer to give instead, where the line is no request.
     pub fn from_line(line: &[u8]) -> Result<Self, Answer> {
         let malformed = |detail: String| refused(Refusal::Malformed, detail);
-        let RequestLine::SelfTest { endpoint, wait_ms } = serde_json::from_slice(line)
+        let line = serde_json::from_slice(line)
             .map_err(|error| malformed(format!("not a request: {error}")))?;
-        let wait = Duration::from_millis(wait_ms.into());
-        if wait > WAIT_MAX {
-            let most = WAIT_MAX.as_millis();
-            return Err(malformed(format!("waitMs is {wait_ms}, at most {most} is waited for")));
+        let id =
+            |text: String| text.parse().map_err(|error| malformed(format!("endpoint: {error}")));
+        match line {
+            RequestLine::SelfTest { endpoint, wait_ms } => {
+                let wait = Duration::from_millis(wait_ms.into());
+                if wait > WAIT_MAX {
+                    let most = WAIT_MAX.as_millis();
+                    let detail = format!("waitMs is {wait_ms}, at most {most} is waited for");
+                    return Err(malformed(detail));
+                }
+                Ok(Self::SelfTest { endpoint: id(endpoint)?, wait })
+            }
+            RequestLine::Recheck { endpoint } => Ok(Self::Recheck { endpoint: id(endpoint)? }),
+            RequestLine::Status => Ok(Self::Status),
         }
-        let endpoint = endpoint.parse().map_err(|error| malformed(format!("endpoint: {error}")))?;
-        Ok(Self::SelfTest { endpoint, wait })
     }
 
     /// The line of it, with its end.
     #[must_use]
     pub fn to_line(&self) -> String {
-        let Self::SelfTest { endpoint, wait } = self;
-        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        line(&RequestLine::SelfTest { endpoint: endpoint.to_string(), wait_ms })
+        line(&match self {
+            Self::SelfTest { endpoint, wait } => RequestLine::SelfTest {
+                endpoint: endpoint.to_string(),
+                wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+            },
+            Self::Recheck { endpoint } => RequestLine::Recheck { endpoint: endpoint.to_string() },
+            Self::Status => RequestLine::Status,
+        })
     }
 }
 
@@ -146,6 +199,12 @@ impl Answer {
             wait.as_secs_f64()
         );
         refused(Refusal::NoAnswer, detail)
+    }
+
+    /// That the registry cannot be read.
+    #[must_use]
+    pub fn no_registry() -> Self {
+        refused(Refusal::Busy, "the registry cannot be read now, see the log".to_owned())
     }
 
     /// That nobody listens to this line.
@@ -216,6 +275,20 @@ mod tests {
             panic!("{line} is no answer");
         };
         assert_eq!(RecordId::from(stored), by);
+    }
+
+    #[test]
+    fn recheck_and_status_are_read_as_they_were_written() {
+        let recheck = Request::Recheck { endpoint: EndpointId([0x0f; 16]) };
+        for request in [recheck, Request::Status] {
+            assert_eq!(Request::from_line(request.to_line().as_bytes()), Ok(request));
+        }
+        let refusals = BTreeMap::from([("expired".to_owned(), 3)]);
+        let version = "0.1.0".to_owned();
+        let status = Status { version, uptime_s: 9, connected: 2, enrolling: true, refusals };
+        for answer in [Answer::Status(status), Answer::Rechecked(Rechecked { cut: true })] {
+            assert_eq!(Answer::from_line(answer.to_line().as_bytes()), Some(answer));
+        }
     }
 
     #[test]

@@ -16,8 +16,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::dialogue::{Answer, LINE_BYTES_MAX, Request};
+use super::dialogue::{Answer, LINE_BYTES_MAX, Rechecked, Request, Status};
+use crate::identity::refusal::Refusal;
+use crate::identity::registrar::Registrar;
 use crate::ingest::downlink::{Downlinks, NotAsked};
+use crate::ingest::exchange::CloseReason;
+use crate::ingest::quic::Links;
 
 /// The most connections at once: people at one collector.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -70,6 +74,19 @@ pub struct AdminSocket {
     identity: (u64, u64),
 }
 
+/// What requests are carried out on.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// The ways down to connected endpoints.
+    pub downlinks: Downlinks,
+    /// The connections of endpoints.
+    pub links: Links,
+    /// Who is heard.
+    pub registrar: Arc<Registrar>,
+    /// When `serve` began.
+    pub since: Instant,
+}
+
 impl AdminSocket {
     /// Listens at `path`, in place of the socket of a process that is gone.
     ///
@@ -102,7 +119,7 @@ impl AdminSocket {
     }
 
     /// Answers requests until `shutdown` turns true; those under way are cut.
-    pub async fn run(self, downlinks: Downlinks, mut shutdown: watch::Receiver<bool>) {
+    pub async fn run(self, desk: Desk, mut shutdown: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut tasks = JoinSet::new();
         loop {
@@ -129,10 +146,10 @@ impl AdminSocket {
                 let _ = timeout(BUSY_WAIT, stream.write_all(line.as_bytes())).await;
                 continue;
             };
-            let downlinks = downlinks.clone();
+            let desk = desk.clone();
             tasks.spawn(async move {
                 // A peer that hangs up ends its connection and nothing else.
-                let _ = converse(stream, &downlinks).await;
+                let _ = converse(stream, &desk).await;
                 drop(place);
             });
         }
@@ -158,7 +175,7 @@ fn is_ours(stream: &UnixStream) -> bool {
 }
 
 /// Answers line by line until the peer has no more, takes too long or writes what is no line.
-async fn converse(stream: UnixStream, downlinks: &Downlinks) -> io::Result<()> {
+async fn converse(stream: UnixStream, desk: &Desk) -> io::Result<()> {
     let (receiver, mut sender) = stream.into_split();
     let mut receiver = BufReader::new(receiver);
     loop {
@@ -171,7 +188,7 @@ async fn converse(stream: UnixStream, downlinks: &Downlinks) -> io::Result<()> {
         let is_whole = line.len() <= LINE_BYTES_MAX;
         let answer = if is_whole {
             match Request::from_line(&line) {
-                Ok(request) => carry_out(request, downlinks).await,
+                Ok(request) => carry_out(request, desk).await,
                 Err(refusal) => refusal,
             }
         } else {
@@ -184,10 +201,10 @@ async fn converse(stream: UnixStream, downlinks: &Downlinks) -> io::Result<()> {
     }
 }
 
-async fn carry_out(request: Request, downlinks: &Downlinks) -> Answer {
+async fn carry_out(request: Request, desk: &Desk) -> Answer {
     match request {
         Request::SelfTest { endpoint, wait } => {
-            match downlinks.ask_for_self_test(endpoint, Instant::now()) {
+            match desk.downlinks.ask_for_self_test(endpoint, Instant::now()) {
                 Ok(result) => match timeout(wait, result).await {
                     Ok(Ok(by)) => Answer::self_test(by),
                     // The connection ended before the request went down.
@@ -197,5 +214,31 @@ async fn carry_out(request: Request, downlinks: &Downlinks) -> Answer {
                 Err(why) => Answer::not_asked(why),
             }
         }
+        Request::Recheck { endpoint } => {
+            let registrar = desk.registrar.clone();
+            let looked_up = tokio::task::spawn_blocking(move || registrar.recheck(endpoint)).await;
+            match looked_up {
+                // The registrar knows by now, so a connection that comes meanwhile ends itself.
+                Ok(Ok(true)) => {
+                    let cut = desk.links.cut(endpoint, CloseReason::Revoked);
+                    Answer::Rechecked(Rechecked { cut })
+                }
+                Ok(Ok(false)) => Answer::Rechecked(Rechecked { cut: false }),
+                Ok(Err(_)) | Err(_) => Answer::no_registry(),
+            }
+        }
+        Request::Status => Answer::Status(status(desk)),
+    }
+}
+
+fn status(desk: &Desk) -> Status {
+    let refusals = desk.registrar.refusals();
+    let counted = Refusal::ALL.map(|it| (it.name().to_owned(), refusals.count(it)));
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: desk.since.elapsed().as_secs(),
+        connected: desk.links.count() as u64,
+        enrolling: desk.registrar.is_enrolling(),
+        refusals: counted.into_iter().filter(|(_, count)| *count > 0).collect(),
     }
 }

@@ -95,6 +95,13 @@ impl Downlinks {
         Ok(answer)
     }
 
+    /// Sends an endpoint something that its transport must acknowledge; where its line is full, something is under way.
+    pub fn probe(&self, endpoint: EndpointId) {
+        if let Some(line) = self.lock().lines.get(&endpoint) {
+            let _ = line.controls.try_send(Control::Probe);
+        }
+    }
+
     /// Tells whoever waits for it that `by`, a self-test on request that ended at `ended_us` by the endpoint's clock
     /// since boot, is on disk.
     pub fn handle_self_test(&self, endpoint: EndpointId, by: RecordId, ended_us: u64) {

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::control::Control;
+use roomtone_protocol::enroll::{BootId, Der, RenewRefusal, RenewReply};
 use roomtone_protocol::error::DecodeError;
 use roomtone_protocol::frame::{self, HEADER_BYTES, WIRE_VERSION};
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
@@ -39,6 +40,9 @@ pub struct Exchange {
     submitted: usize,
     transmit: Transmit,
     counts: LinkCounts,
+    /// Whether the next certificate was asked for and has not come.
+    renewing: bool,
+    refused: Option<RefuseReason>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +54,12 @@ enum State {
         wire: u8,
     },
     Open,
+    /// The certificate has expired: only a request for the next one is taken.
+    RenewFirst,
     /// Says its last word and takes nothing more.
-    Closing,
+    Closing {
+        reason: CloseReason,
+    },
 }
 
 /// What waits to be sent.
@@ -60,6 +68,7 @@ struct Transmit {
     reply: Option<HelloReply>,
     /// One per epoch, so at most as many as the records of [`SUBMITTED_MAX`] batches.
     acks: VecDeque<Ack>,
+    renewed: Option<Box<RenewReply>>,
     control: Option<Control>,
     going_away: bool,
 }
@@ -111,6 +120,15 @@ pub enum CloseReason {
     /// The certificate names no endpoint.
     #[error("the certificate names no endpoint")]
     NoEndpoint = 9,
+    /// An operator revoked the endpoint.
+    #[error("the identity was revoked")]
+    Revoked = 10,
+    /// A client certificate is needed for this protocol.
+    #[error("no client certificate")]
+    NoCertificate = 11,
+    /// The machine does not answer, and another one came with its identity.
+    #[error("no answer, and another machine came with this identity")]
+    NoAnswer = 12,
 }
 
 /// A Hello that the store must answer.
@@ -122,15 +140,20 @@ pub struct Greeting {
     pub epoch: Epoch,
     /// Its clock since boot, in microseconds.
     pub uptime_us: u64,
+    /// The life of its machine's kernel, where it tells that.
+    pub boot: Option<BootId>,
 }
 
 /// What the shell must do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Ask the store for the watermark of the greeting's epoch, then call [`Exchange::handle_welcome`].
+    /// Ask the store for the watermark of the greeting's epoch, then call [`Exchange::handle_welcome`]; or call
+    /// [`Exchange::handle_renew_first`] or [`Exchange::handle_refusal`].
     Greet(Greeting),
     /// Commit these, then call [`Exchange::handle_commit`]. Never empty.
     Submit(Vec<Incoming>),
+    /// Issue the next certificate for the key of this signing request, then call [`Exchange::handle_renewed`].
+    Renew(Box<Der>),
     /// Send what [`Exchange::poll_transmit`] gives, then close.
     Close(CloseReason),
     /// Read more bytes, or wait for a commit.
@@ -148,14 +171,20 @@ impl Exchange {
             submitted: 0,
             transmit: Transmit::default(),
             counts: LinkCounts::default(),
+            renewing: false,
+            refused: None,
         }
     }
 
-    /// A connection that is told at once that there is no room.
+    /// A connection that is told at once why it is not heard.
     #[must_use]
-    pub fn refusing_busy(endpoint: EndpointId, hello_until: Instant) -> Self {
+    pub fn refusing(
+        endpoint: EndpointId,
+        hello_until: Instant,
+        (reason, detail): (RefuseReason, &str),
+    ) -> Self {
         let mut exchange = Self::new(endpoint, hello_until);
-        exchange.refuse(RefuseReason::Busy, "the collector has no room now, come back later");
+        exchange.refuse(reason, detail);
         exchange
     }
 
@@ -163,8 +192,10 @@ impl Exchange {
     #[must_use]
     pub fn room(&self) -> usize {
         match self.state {
-            State::Closing | State::AwaitWelcome { .. } => 0,
-            State::AwaitHello { .. } | State::Open => BUFFER_BYTES_MAX - self.buffer.len(),
+            State::Closing { .. } | State::AwaitWelcome { .. } => 0,
+            State::AwaitHello { .. } | State::Open | State::RenewFirst => {
+                BUFFER_BYTES_MAX - self.buffer.len()
+            }
         }
     }
 
@@ -186,7 +217,8 @@ impl Exchange {
             State::AwaitHello { .. } => self.poll_hello(),
             State::AwaitWelcome { .. } => Step::Wait,
             State::Open => self.poll_records(),
-            State::Closing => Step::Close(CloseReason::Refused),
+            State::RenewFirst => self.poll_renewal(),
+            State::Closing { reason } => Step::Close(reason),
         }
     }
 
@@ -209,6 +241,34 @@ impl Exchange {
             next,
             wall_us,
         });
+    }
+
+    /// Takes the verdict that the certificate has expired and may still be renewed.
+    pub fn handle_renew_first(&mut self, wall_us: u64) {
+        let State::AwaitWelcome { .. } = self.state else { return };
+        self.state = State::RenewFirst;
+        let collector_version = bounded(env!("CARGO_PKG_VERSION"));
+        self.transmit.reply = Some(HelloReply::RenewFirst { collector_version, wall_us });
+    }
+
+    /// Takes the verdict that the agent is not heard.
+    pub fn handle_refusal(&mut self, (reason, detail): (RefuseReason, &str)) {
+        self.refuse(reason, detail);
+    }
+
+    /// Takes the answer to [`Step::Renew`].
+    pub fn handle_renewed(&mut self, reply: Box<RenewReply>) {
+        self.renewing = false;
+        self.transmit.renewed = Some(reply);
+        if self.state == State::RenewFirst {
+            self.state = State::Closing { reason: CloseReason::Done };
+        }
+    }
+
+    /// Why the agent was refused, if it was.
+    #[must_use]
+    pub fn refused(&self) -> Option<RefuseReason> {
+        self.refused
     }
 
     /// Takes the news that the oldest submitted batch is on disk, with the answer to its last record of each epoch.
@@ -252,6 +312,8 @@ impl Exchange {
             Message::HelloReply(reply)
         } else if let Some(ack) = transmit.acks.pop_front() {
             Message::Ack(ack)
+        } else if let Some(reply) = transmit.renewed.take() {
+            Message::RenewReply(*reply)
         } else if let Some(control) = transmit.control.take() {
             Message::Control(control)
         } else if std::mem::take(&mut transmit.going_away) {
@@ -267,7 +329,10 @@ impl Exchange {
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         match self.state {
             State::AwaitHello { until } => Some((until, "hello")),
-            State::AwaitWelcome { .. } | State::Open | State::Closing => None,
+            State::AwaitWelcome { .. }
+            | State::Open
+            | State::RenewFirst
+            | State::Closing { .. } => None,
         }
     }
 
@@ -278,7 +343,8 @@ impl Exchange {
             State::AwaitHello { .. }
             | State::AwaitWelcome { .. }
             | State::Open
-            | State::Closing => Step::Wait,
+            | State::RenewFirst
+            | State::Closing { .. } => Step::Wait,
         }
     }
 
@@ -333,11 +399,13 @@ impl Exchange {
             agent_version: hello.agent_version.as_str().to_owned(),
             epoch: hello.epoch,
             uptime_us: hello.now.uptime_us,
+            boot: hello.boot,
         })
     }
 
     fn refuse(&mut self, reason: RefuseReason, detail: &str) {
-        self.state = State::Closing;
+        self.state = State::Closing { reason: CloseReason::Refused };
+        self.refused = Some(reason);
         self.transmit.reply = Some(HelloReply::Refused { reason, detail: bounded(detail) });
     }
 
@@ -367,6 +435,12 @@ impl Exchange {
                     taken += length;
                     self.counts.skipped += 1;
                 }
+                // Behind the records before it, which go first: it is met again.
+                Ok(Some((Taken::Renew(csr), length))) if batch.is_empty() => {
+                    self.consume(taken + length);
+                    return self.renew(csr);
+                }
+                Ok(Some((Taken::Renew(_), _))) => break None,
                 Ok(None) => break None,
                 Err(reason) => break Some(reason),
             }
@@ -378,6 +452,39 @@ impl Exchange {
             return Step::Submit(batch);
         }
         end.map_or(Step::Wait, Step::Close)
+    }
+
+    /// The only frame that an agent with an expired certificate sends.
+    fn poll_renewal(&mut self) -> Step {
+        loop {
+            match take_frame(&self.buffer) {
+                Ok(None) => return Step::Wait,
+                Ok(Some((Taken::Renew(csr), length))) => {
+                    self.consume(length);
+                    return self.renew(csr);
+                }
+                Ok(Some((Taken::Skip, length))) => {
+                    self.counts.skipped += 1;
+                    self.consume(length);
+                }
+                Ok(Some((Taken::Record(..), _))) => {
+                    return Step::Close(CloseReason::UnexpectedFrame);
+                }
+                Err(reason) => return Step::Close(reason),
+            }
+        }
+    }
+
+    fn renew(&mut self, csr: Option<Box<Der>>) -> Step {
+        if self.renewing || self.transmit.renewed.is_some() {
+            return Step::Close(CloseReason::UnexpectedFrame);
+        }
+        let Some(csr) = csr else {
+            self.handle_renewed(Box::new(RenewReply::Refused(RenewRefusal::BadRequest)));
+            return self.poll_step();
+        };
+        self.renewing = true;
+        Step::Renew(csr)
     }
 
     fn consume(&mut self, bytes: usize) {
@@ -393,6 +500,8 @@ impl Exchange {
 enum Taken {
     Record(roomtone_protocol::id::RecordId, Content),
     Skip,
+    /// `None` where the body is not one.
+    Renew(Option<Box<Der>>),
 }
 
 /// Takes a frame that may follow a Hello off the front; `None` where it is not all there.
@@ -414,13 +523,21 @@ fn take_frame(bytes: &[u8]) -> Result<Option<(Taken, usize)>, CloseReason> {
     };
     if !kind::is_record(header.kind) {
         return match header.kind {
+            kind::RENEW_REQUEST => {
+                let csr = match frame::decode(&bytes[..length]) {
+                    Ok((frame::Frame { message: Some(Message::RenewRequest(it)), .. }, _)) => {
+                        Some(Box::new(it.csr))
+                    }
+                    Ok(_) | Err(_) => None,
+                };
+                Ok(Some((Taken::Renew(csr), length)))
+            }
             kind::HELLO
             | kind::HELLO_REPLY
             | kind::ACK
             | kind::CONTROL
             | kind::ENROLL_REQUEST
             | kind::ENROLL_REPLY
-            | kind::RENEW_REQUEST
             | kind::RENEW_REPLY => Err(CloseReason::UnexpectedFrame),
             _ => Ok(Some((Taken::Skip, length))),
         };

@@ -98,7 +98,8 @@ fn hello_is_answered_with_the_watermark_and_the_time() {
         assert_eq!(exchange.poll_step(), Step::Wait);
         exchange.handle_bytes(&[byte]);
     }
-    let greeting = Greeting { agent_version: "0.1.0".to_owned(), epoch: EPOCH, uptime_us: 42 };
+    let greeting =
+        Greeting { agent_version: "0.1.0".to_owned(), epoch: EPOCH, uptime_us: 42, boot: None };
     assert_eq!(exchange.poll_step(), Step::Greet(greeting));
     assert_eq!(exchange.room(), 0, "nothing is read before the store has answered");
     exchange.handle_welcome(Sequence(5), 77);
@@ -271,9 +272,89 @@ fn control_goes_down_after_the_welcome_and_one_at_a_time() {
 
 #[test]
 fn refused_peer_gets_no_control() {
-    let mut exchange = Exchange::refusing_busy(OSLO, Instant::now());
+    let mut exchange = Exchange::refusing(OSLO, Instant::now(), (RefuseReason::Busy, "no room"));
     assert!(!exchange.takes_control());
     assert_eq!(sent(&mut exchange).len(), 1);
+}
+
+fn renew_request() -> Vec<u8> {
+    let csr = [0x30, 1, 0xc5].into_iter().collect();
+    link(&Message::RenewRequest(roomtone_protocol::enroll::RenewRequest { csr }))
+}
+
+fn busy() -> Box<RenewReply> {
+    Box::new(RenewReply::Refused(RenewRefusal::Busy))
+}
+
+/// An exchange that was told to renew first.
+fn expired() -> Exchange {
+    let mut exchange = Exchange::new(OSLO, Instant::now());
+    exchange.handle_bytes(&hello(OSLO, 1..=1));
+    assert!(matches!(exchange.poll_step(), Step::Greet(_)));
+    exchange.handle_renew_first(7);
+    let [Message::HelloReply(HelloReply::RenewFirst { wall_us: 7, .. })] = sent(&mut exchange)[..]
+    else {
+        panic!("told to renew first");
+    };
+    exchange
+}
+
+#[test]
+fn request_to_renew_waits_for_the_records_before_it_and_is_answered_once() {
+    let mut exchange = open();
+    sent(&mut exchange);
+    exchange.handle_bytes(&[record(0), renew_request(), record(1)].concat());
+    let Step::Submit(batch) = exchange.poll_step() else { panic!("the record comes first") };
+    assert_eq!(batch.len(), 1);
+    let Step::Renew(csr) = exchange.poll_step() else { panic!("then the request") };
+    assert_eq!(csr[..], [0x30, 1, 0xc5]);
+    assert!(matches!(exchange.poll_step(), Step::Submit(_)), "records go on meanwhile");
+    exchange.handle_renewed(busy());
+    assert_eq!(sent(&mut exchange), [Message::RenewReply(*busy())]);
+    exchange.handle_bytes(&renew_request());
+    assert!(matches!(exchange.poll_step(), Step::Renew(_)), "it may be asked again");
+    exchange.handle_bytes(&renew_request());
+    assert_eq!(
+        exchange.poll_step(),
+        Step::Close(CloseReason::UnexpectedFrame),
+        "not before the answer"
+    );
+}
+
+#[test]
+fn request_to_renew_that_is_none_is_refused_and_the_connection_goes_on() {
+    let mut exchange = open();
+    sent(&mut exchange);
+    // A length of 127 bytes, of which three are there.
+    exchange.handle_bytes(&reseal(renew_request(), |frame| frame[19] = 0x7f));
+    assert_eq!(exchange.poll_step(), Step::Wait);
+    let refused = RenewReply::Refused(RenewRefusal::BadRequest);
+    assert_eq!(sent(&mut exchange), [Message::RenewReply(refused)]);
+}
+
+#[test]
+fn agent_whose_certificate_has_expired_gets_one_answer_and_stores_nothing() {
+    let mut exchange = expired();
+    assert!(!exchange.may_submit());
+    exchange.handle_bytes(&renew_request());
+    assert!(matches!(exchange.poll_step(), Step::Renew(_)));
+    exchange.handle_renewed(busy());
+    assert_eq!(sent(&mut exchange), [Message::RenewReply(*busy())]);
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::Done));
+    let mut exchange = expired();
+    exchange.handle_bytes(&record(0));
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
+}
+
+#[test]
+fn verdict_on_a_hello_is_told_and_ends_the_connection() {
+    let mut exchange = Exchange::new(OSLO, Instant::now());
+    exchange.handle_bytes(&hello(OSLO, 1..=1));
+    assert!(matches!(exchange.poll_step(), Step::Greet(_)));
+    exchange.handle_refusal((RefuseReason::Cloned, "another keeps it"));
+    assert_eq!(exchange.refused(), Some(RefuseReason::Cloned));
+    assert_eq!(refused(&mut exchange), RefuseReason::Cloned);
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::Refused));
 }
 
 #[test]
@@ -311,6 +392,7 @@ proptest! {
                     Step::Close(reason) => { closed = Some(reason); break; }
                     Step::Wait => break,
                     Step::Greet(_) => prop_assert!(false, "greeted already"),
+                    Step::Renew(_) => {}
                 }
             }
             if rest.is_empty() || closed.is_some() {

@@ -1,32 +1,45 @@
-//! QUIC, carried by quinn: the only file that names it.
+//! QUIC, carried by quinn: only this file and those below it name it.
 //!
 //! Per connection one task and one bidirectional stream. What a peer can make us hold before it has shown a valid
-//! certificate is bounded by `handshakes_max`; after it, by one connection per endpoint (a newer one replaces the
-//! older) of 64 KiB stream window and one exchange. Every wait for a peer has a limit of its own.
+//! certificate is bounded by `handshakes_max`; after it, by two connections per endpoint (`links`) of 64 KiB stream
+//! window and one exchange. Every wait for a peer has a limit of its own. Which protocol a connection speaks is known
+//! after the handshake: that of `enrolment` needs no certificate, the other one does.
 
-use std::collections::{HashMap, VecDeque};
+mod enrolment;
+mod links;
+
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::crypto::rustls::QuicServerConfig;
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, Incoming, RecvStream, SendStream, TransportConfig, VarInt};
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::control::Control;
+use roomtone_protocol::enroll::{BootId, Der, RenewRefusal, RenewReply};
+use roomtone_protocol::hello::RefuseReason;
 use roomtone_protocol::id::{EndpointId, RecordId};
 use roomtone_protocol::limits::FRAME_BYTES_MAX;
 use roomtone_protocol::record::Record;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{timeout, timeout_at};
 
+pub use self::links::Links;
+
+use self::enrolment::ENROLMENTS_MAX;
+use self::links::Place;
 use super::certificate::{self, Identity};
 use super::downlink::{Downlink, Downlinks};
 use super::exchange::{CloseReason, Exchange, Greeting, Step};
 use super::request::EndpointClock;
+use super::tls::ENROLL_ALPN;
 use super::writer::{Answer, Run, WriterQueue};
+use crate::identity::refusal::Refusal;
+use crate::identity::registrar::{Admitted, Denied, Registrar};
+use crate::identity::standing::Admission;
 use crate::store::{self, Attach, Content, LinkTransport, Operation};
 
 /// How long a TLS handshake may take.
@@ -97,32 +110,41 @@ struct Shared {
     limits: Limits,
     writer: WriterQueue,
     downlinks: Downlinks,
+    links: Links,
+    registrar: Arc<Registrar>,
     wall_us: fn() -> u64,
     handshakes: Arc<Semaphore>,
-    links: Mutex<HashMap<EndpointId, Current>>,
-    link_numbers: AtomicU64,
+    enrolments: Arc<Semaphore>,
 }
 
-/// The connection that an endpoint has now.
+/// What a listener works with, besides its address and TLS.
 #[derive(Debug)]
-struct Current {
-    link: u64,
-    connection: Connection,
+pub struct Surroundings {
+    /// How much it takes on.
+    pub limits: Limits,
+    /// The way to the store.
+    pub writer: WriterQueue,
+    /// The ways down to connected endpoints.
+    pub downlinks: Downlinks,
+    /// The connections of endpoints, for whoever must end one.
+    pub links: Links,
+    /// Who is heard.
+    pub registrar: Arc<Registrar>,
+    /// The collector's clock, in microseconds since 1970.
+    pub wall_us: fn() -> u64,
 }
 
 impl QuicListener {
-    /// Binds `address`; call it within a tokio runtime. Connected endpoints are reached by `downlinks`.
+    /// Binds `address`; call it within a tokio runtime.
     ///
     /// # Errors
     /// [`ListenError`] where the address or the TLS configuration cannot be used.
     pub fn bind(
         address: SocketAddr,
         tls: rustls::ServerConfig,
-        limits: Limits,
-        writer: WriterQueue,
-        downlinks: Downlinks,
-        wall_us: fn() -> u64,
+        surroundings: Surroundings,
     ) -> Result<Self, ListenError> {
+        let Surroundings { limits, writer, downlinks, links, registrar, wall_us } = surroundings;
         let crypto = QuicServerConfig::try_from(tls)
             .map_err(|error| ListenError::Tls { reason: error.to_string() })?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -152,10 +174,11 @@ impl QuicListener {
             limits,
             writer,
             downlinks,
+            links,
+            registrar,
             wall_us,
             handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
-            links: Mutex::default(),
-            link_numbers: AtomicU64::new(0),
+            enrolments: Arc::new(Semaphore::new(ENROLMENTS_MAX)),
         });
         Ok(Self { endpoint, address, shared })
     }
@@ -240,10 +263,12 @@ async fn attempt(
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 tracing::debug!(%remote, %error, "handshake failed");
+                shared.count_handshake(&error);
                 return;
             }
             Err(_) => {
                 tracing::debug!(%remote, "handshake took too long");
+                shared.registrar.refusals().add(Refusal::HandshakeFailed);
                 return;
             }
         },
@@ -253,29 +278,68 @@ async fn attempt(
         }
     };
     drop(permit);
+    let hello_until = Instant::now() + shared.limits.hello_wait;
+    if protocol(&connection).is_some_and(|protocol| protocol == ENROLL_ALPN) {
+        let (registrar, places) = (shared.registrar.clone(), shared.enrolments.clone());
+        enrolment::serve(registrar, places, connection, hello_until).await;
+        return;
+    }
     let identity = match peer(&connection) {
         Ok(identity) => identity,
-        Err(error) => {
-            tracing::warn!(%error, "closed a connection");
-            close(&connection, CloseReason::NoEndpoint);
+        Err((refusal, reason)) => {
+            shared.registrar.refusals().add(refusal);
+            close(&connection, reason);
             return;
         }
     };
-    let hello_until = Instant::now() + shared.limits.hello_wait;
-    let exchange = if is_busy {
-        Exchange::refusing_busy(identity.endpoint, hello_until)
+    let newcomer = Newcomer { identity, connection, hello_until, is_busy };
+    let Some((endpoint, boot)) = serve_endpoint(&shared, newcomer, shutdown).await else { return };
+    // Refused because another machine is connected: is it?
+    if shared.is_alive(endpoint).await {
+        let registrar = shared.registrar.clone();
+        let _ = blocking(move || registrar.mark_cloned(endpoint, boot, remote)).await;
+    }
+}
+
+/// A connection whose certificate names an endpoint.
+struct Newcomer {
+    identity: Identity,
+    connection: Connection,
+    hello_until: Instant,
+    is_busy: bool,
+}
+
+/// Serves an endpoint; returns it with its boot id where it was refused for another machine that is connected.
+async fn serve_endpoint(
+    shared: &Arc<Shared>,
+    newcomer: Newcomer,
+    shutdown: watch::Receiver<bool>,
+) -> Option<(EndpointId, BootId)> {
+    let Newcomer { mut identity, connection, hello_until, is_busy } = newcomer;
+    let endpoint = identity.endpoint;
+    let admitted = if is_busy {
+        Err((RefuseReason::Busy, "the collector has no room now, come back later"))
     } else {
-        Exchange::new(identity.endpoint, hello_until)
+        shared.admit(&identity).await.map_err(Denied::told)
     };
-    // The newer connection is the live one: the older may be a path that died.
-    let link = (!is_busy).then(|| shared.register(&identity, &connection));
+    let (exchange, place, admission) = match admitted {
+        Ok(Admitted { admission, name }) => {
+            identity.name = name;
+            let place = shared.links.wait(endpoint, &connection);
+            (Exchange::new(endpoint, hello_until), Some(place), admission)
+        }
+        Err(told) => (Exchange::refusing(endpoint, hello_until, told), None, Admission::RenewOnly),
+    };
     let stream = timeout_at(hello_until.into(), connection.accept_bi());
+    let mut in_use = None;
     let reason = match stream.await {
         Ok(Ok((sender, receiver))) => {
             let mut task = Link {
-                shared: &shared,
+                shared,
                 identity: &identity,
                 connection: &connection,
+                place: place.as_ref(),
+                admission,
                 exchange,
                 sender,
                 receiver,
@@ -283,59 +347,114 @@ async fn attempt(
                 clock: None,
                 downlink: None,
                 greeting: None,
+                renewal: None,
                 commits: VecDeque::new(),
+                in_use: None,
             };
-            task.run(shutdown).await
+            let reason = task.run(shutdown).await;
+            if task.exchange.refused() == Some(RefuseReason::EndpointMismatch) {
+                shared.registrar.refusals().add(Refusal::EndpointMismatch);
+            }
+            in_use = task.in_use;
+            reason
         }
-        Ok(Err(_)) => CloseReason::Done,
+        Ok(Err(_)) => place.as_ref().and_then(Place::ended).unwrap_or(CloseReason::Done),
         Err(_) => CloseReason::HelloTimeout,
     };
     close(&connection, reason);
-    let endpoint = identity.endpoint;
+    if reason == CloseReason::BadFrame {
+        shared.registrar.refusals().add(Refusal::Garbage);
+    }
     if matches!(reason, CloseReason::Done | CloseReason::GoingAway | CloseReason::Replaced) {
         tracing::debug!(%endpoint, %reason, "connection ended");
     } else {
         tracing::warn!(%endpoint, %reason, "closed a connection");
     }
-    if link.is_some_and(|link| shared.unregister(endpoint, link))
+    if place.is_some_and(Place::leave)
         && let Ok(slot) = shared.writer.reserve().await
     {
         // Whether it was stored is of no interest: the next start marks every endpoint as gone.
         let _ = slot.submit(vec![Operation::Detach { endpoint }], &Run::default()).await;
     }
+    in_use.map(|boot| (endpoint, boot))
+}
+
+/// The protocol that was agreed on.
+fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+    connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 
 /// Reads the endpoint off the certificate that TLS has verified.
-fn peer(connection: &Connection) -> Result<Identity, certificate::IdentityError> {
+fn peer(connection: &Connection) -> Result<Identity, (Refusal, CloseReason)> {
     let chain = connection
         .peer_identity()
-        .and_then(|it| it.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok())
-        .ok_or(certificate::IdentityError::Malformed)?;
-    certificate::identity(chain.first().ok_or(certificate::IdentityError::Malformed)?)
+        .and_then(|it| it.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok());
+    let leaf = chain.as_ref().and_then(|chain| chain.first());
+    let leaf = leaf.ok_or((Refusal::NoCertificate, CloseReason::NoCertificate))?;
+    certificate::identity(leaf).map_err(|_| (Refusal::NoEndpoint, CloseReason::NoEndpoint))
 }
 
+/// How long a connection may take to show that somebody lives behind it: a QUIC stack repeats a lost probe after
+/// three round trips and on, so five seconds are many tries.
+const PROBE_WAIT: Duration = Duration::from_secs(5);
+/// How often to look whether it did.
+const PROBE_LOOK: Duration = Duration::from_millis(50);
+
 impl Shared {
-    /// Makes a connection its endpoint's current one and returns its number.
-    fn register(&self, identity: &Identity, connection: &Connection) -> u64 {
-        let link = self.link_numbers.fetch_add(1, Ordering::Relaxed);
-        let current = Current { link, connection: connection.clone() };
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(older) = links.insert(identity.endpoint, current) {
-            tracing::info!(endpoint = %identity.endpoint, "a newer connection replaces the older");
-            close(&older.connection, CloseReason::Replaced);
-        }
-        link
+    async fn admit(&self, identity: &Identity) -> Result<Admitted, Denied> {
+        let (registrar, identity) = (self.registrar.clone(), identity.clone());
+        blocking(move || registrar.admit(&identity)).await.unwrap_or(Err(Denied::Unavailable))
     }
 
-    /// Forgets a connection; whether it was still its endpoint's current one.
-    fn unregister(&self, endpoint: EndpointId, link: u64) -> bool {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_current = links.get(&endpoint).is_some_and(|current| current.link == link);
-        if is_current {
-            links.remove(&endpoint);
-        }
-        is_current
+    /// Whether somebody lives behind the connection that an endpoint has; one that does not answer is closed.
+    async fn is_alive(&self, endpoint: EndpointId) -> bool {
+        let Some(probed) = self.links.probe(endpoint) else { return false };
+        self.downlinks.probe(endpoint);
+        let answered = timeout(PROBE_WAIT, async {
+            while !probed.has_answered() && !probed.is_gone() {
+                tokio::time::sleep(PROBE_LOOK).await;
+            }
+            probed.has_answered()
+        });
+        let Ok(is_alive) = answered.await else {
+            probed.close();
+            return false;
+        };
+        is_alive
     }
+
+    /// Counts a handshake that failed, where TLS has not done so already.
+    fn count_handshake(&self, error: &quinn::ConnectionError) {
+        match error {
+            // An alert of the peer's: it does not take our certificate (RFC 9001 section 4.8, RFC 8446 section 6.2).
+            quinn::ConnectionError::ConnectionClosed(close)
+                if CERTIFICATE_ALERTS.contains(&u64::from(close.error_code)) =>
+            {
+                self.registrar.refusals().add(Refusal::NotTrusted);
+            }
+            // Alerts of our own about the peer's certificate were counted by their reason.
+            quinn::ConnectionError::TransportError(error)
+                if CERTIFICATE_ALERTS.contains(&u64::from(error.code)) => {}
+            quinn::ConnectionError::VersionMismatch
+            | quinn::ConnectionError::TransportError(_)
+            | quinn::ConnectionError::ConnectionClosed(_)
+            | quinn::ConnectionError::ApplicationClosed(_)
+            | quinn::ConnectionError::Reset
+            | quinn::ConnectionError::TimedOut
+            | quinn::ConnectionError::CidsExhausted => {
+                self.registrar.refusals().add(Refusal::HandshakeFailed);
+            }
+            quinn::ConnectionError::LocallyClosed => {}
+        }
+    }
+}
+
+/// 0x100 and a TLS alert from bad_certificate (42) to unknown_ca (48), or decrypt_error (51).
+const CERTIFICATE_ALERTS: [u64; 8] = [0x12a, 0x12b, 0x12c, 0x12d, 0x12e, 0x12f, 0x130, 0x133];
+
+/// Runs what waits for a disk where that holds up nobody; `None` where it panicked.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 /// The stream of one connection and what is under way for it.
@@ -343,6 +462,9 @@ struct Link<'a> {
     shared: &'a Shared,
     identity: &'a Identity,
     connection: &'a Connection,
+    /// Unless it is refused.
+    place: Option<&'a Place>,
+    admission: Admission,
     exchange: Exchange,
     sender: SendStream,
     receiver: RecvStream,
@@ -352,6 +474,9 @@ struct Link<'a> {
     /// From the Welcome until a newer connection takes it over.
     downlink: Option<Downlink>,
     greeting: Option<oneshot::Receiver<Answer>>,
+    renewal: Option<JoinHandle<Box<RenewReply>>>,
+    /// The boot id of an agent that was refused for another machine that is connected.
+    in_use: Option<BootId>,
     /// Oldest first; at most [`super::exchange::SUBMITTED_MAX`].
     commits: VecDeque<Commit>,
 }
@@ -371,7 +496,9 @@ impl Link<'_> {
         if reason == CloseReason::GoingAway {
             self.exchange.handle_shutdown();
         }
-        if reason != CloseReason::Replaced {
+        let is_cut =
+            matches!(reason, CloseReason::Replaced | CloseReason::Revoked | CloseReason::NoAnswer);
+        if !is_cut {
             // What was taken is still acked, and the last word is still heard, within limits.
             let _ = timeout(FLUSH_WAIT, self.flush()).await;
         }
@@ -392,7 +519,7 @@ impl Link<'_> {
                         // In this order: a connection that was replaced hands nothing over behind its successor's
                         // Hello.
                         biased;
-                        error = closed() => return Err(ended(&error)),
+                        error = closed() => return Err(self.ended(&error)),
                         slot = self.shared.writer.reserve() => {
                             slot.map_err(|_| CloseReason::StoreUnavailable)?
                         }
@@ -409,6 +536,7 @@ impl Link<'_> {
                     }
                     (Step::Submit(_), None) => unreachable!("`may_submit` comes before `Submit`"),
                     (Step::Greet(greeting), _) => self.greet(greeting).await?,
+                    (Step::Renew(csr), _) => self.renewal = Some(self.renew(csr)),
                     (Step::Close(reason), _) => return Ok(reason),
                     (Step::Wait, _) => break,
                 }
@@ -420,7 +548,7 @@ impl Link<'_> {
                 chunk = self.receiver.read_chunk(room, true), if room > 0 => match chunk {
                     Ok(Some(chunk)) => self.exchange.handle_bytes(&chunk.bytes),
                     Ok(None) => return Ok(CloseReason::Done),
-                    Err(quinn::ReadError::ConnectionLost(error)) => return Err(ended(&error)),
+                    Err(quinn::ReadError::ConnectionLost(error)) => return Err(self.ended(&error)),
                     Err(_) => return Err(CloseReason::Done),
                 },
                 answer = oldest(&mut self.commits), if !self.commits.is_empty() => {
@@ -440,6 +568,10 @@ impl Link<'_> {
                     self.greeting = None;
                     self.welcome(answer)?;
                 }
+                reply = renewed(&mut self.renewal), if self.renewal.is_some() => {
+                    self.renewal = None;
+                    self.exchange.handle_renewed(reply);
+                }
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()),
                     if deadline.is_some() =>
                 {
@@ -447,7 +579,7 @@ impl Link<'_> {
                         return Ok(reason);
                     }
                 }
-                error = self.connection.closed() => return Err(ended(&error)),
+                error = self.connection.closed() => return Err(self.ended(&error)),
                 _ = shutdown.wait_for(|is_over| *is_over) => return Ok(CloseReason::GoingAway),
             }
         }
@@ -458,6 +590,27 @@ impl Link<'_> {
         let endpoint = self.identity.endpoint;
         self.clock = Some(EndpointClock { uptime_us: greeting.uptime_us, at: Instant::now() });
         tracing::debug!(%endpoint, name = ?self.identity.name, %remote, "hello");
+        let Some(place) = self.place else { return Err(CloseReason::Refused) };
+        let live = self.shared.links.live(endpoint);
+        let (registrar, identity) = (self.shared.registrar.clone(), self.identity.clone());
+        let judged =
+            blocking(move || registrar.greet(&identity, greeting.boot, remote, live)).await;
+        if let Err(denied) = judged.unwrap_or(Err(Denied::Unavailable)) {
+            if denied == Denied::Refused(Refusal::InUse) {
+                self.in_use = greeting.boot;
+            }
+            self.exchange.handle_refusal(denied.told());
+            return Ok(());
+        }
+        if self.admission == Admission::RenewOnly {
+            self.exchange.handle_renew_first((self.shared.wall_us)());
+            return Ok(());
+        }
+        place.promote(greeting.boot);
+        // Revoked since it was judged: whoever revokes looks at connections first, and then this does.
+        if self.shared.registrar.is_revoked(endpoint) {
+            return Err(CloseReason::Revoked);
+        }
         let attach = Attach {
             endpoint,
             name: self.identity.name.clone(),
@@ -477,6 +630,28 @@ impl Link<'_> {
         let connect = |clock| self.shared.downlinks.connect(self.identity.endpoint, clock);
         self.downlink = self.clock.map(connect);
         Ok(())
+    }
+
+    fn renew(&self, csr: Box<Der>) -> JoinHandle<Box<RenewReply>> {
+        let (registrar, endpoint) = (self.shared.registrar.clone(), self.identity.endpoint);
+        tokio::task::spawn_blocking(move || Box::new(registrar.renew(endpoint, &csr)))
+    }
+
+    /// Why a connection was lost, as far as we did it ourselves.
+    fn ended(&self, error: &quinn::ConnectionError) -> CloseReason {
+        match error {
+            // Only `links` closes a connection beside its own task, and keeps why.
+            quinn::ConnectionError::LocallyClosed => {
+                self.place.and_then(Place::ended).unwrap_or(CloseReason::Replaced)
+            }
+            quinn::ConnectionError::VersionMismatch
+            | quinn::ConnectionError::TransportError(_)
+            | quinn::ConnectionError::ConnectionClosed(_)
+            | quinn::ConnectionError::ApplicationClosed(_)
+            | quinn::ConnectionError::Reset
+            | quinn::ConnectionError::TimedOut
+            | quinn::ConnectionError::CidsExhausted => CloseReason::Done,
+        }
     }
 
     /// Tells those who asked for self-tests of the ones that are on disk now.
@@ -533,6 +708,14 @@ fn requested_self_test(incoming: &store::Incoming) -> Option<(RecordId, u64)> {
     test.requested.then_some((incoming.id, test.ended.uptime_us))
 }
 
+async fn renewed(renewal: &mut Option<JoinHandle<Box<RenewReply>>>) -> Box<RenewReply> {
+    let busy = || Box::new(RenewReply::Refused(RenewRefusal::Busy));
+    match renewal {
+        Some(working) => working.await.unwrap_or_else(|_| busy()),
+        None => busy(),
+    }
+}
+
 async fn greeted(greeting: &mut Option<oneshot::Receiver<Answer>>) -> Option<Answer> {
     greeting.as_mut()?.await.ok()
 }
@@ -542,21 +725,6 @@ fn acks(answer: Option<Answer>) -> Result<impl Iterator<Item = Ack>, CloseReason
     match answer {
         Some(Ok(answers)) => Ok(answers.into_iter().flatten()),
         Some(Err(_)) | None => Err(CloseReason::StoreUnavailable),
-    }
-}
-
-/// Why a connection was lost, as far as we did it ourselves.
-fn ended(error: &quinn::ConnectionError) -> CloseReason {
-    match error {
-        // Only `register` closes a connection beside its own task.
-        quinn::ConnectionError::LocallyClosed => CloseReason::Replaced,
-        quinn::ConnectionError::VersionMismatch
-        | quinn::ConnectionError::TransportError(_)
-        | quinn::ConnectionError::ConnectionClosed(_)
-        | quinn::ConnectionError::ApplicationClosed(_)
-        | quinn::ConnectionError::Reset
-        | quinn::ConnectionError::TimedOut
-        | quinn::ConnectionError::CidsExhausted => CloseReason::Done,
     }
 }
 

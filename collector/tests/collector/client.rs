@@ -8,12 +8,19 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use roomtone_collector::dev_certificates;
+use roomtone_collector::identity::authority::Authority;
+use roomtone_collector::identity::refusal::Refusals;
+use roomtone_collector::identity::registrar::{Registrar, Settings};
+use roomtone_collector::identity::registry::Registry;
+use roomtone_collector::identity::standing::Required;
 use roomtone_collector::ingest::downlink::Downlinks;
 use roomtone_collector::ingest::exchange::CloseReason;
-use roomtone_collector::ingest::quic::{Limits, QuicListener};
-use roomtone_collector::ingest::{tls, writer};
+use roomtone_collector::ingest::quic::{Limits, Links, QuicListener, Surroundings};
+use roomtone_collector::ingest::tls::{self, ServerCertificate, TlsFiles};
+use roomtone_collector::ingest::writer;
 use roomtone_collector::store::Store;
 use roomtone_protocol::ack::Ack;
+use roomtone_protocol::enroll::BootId;
 use roomtone_protocol::error::DecodeError;
 use roomtone_protocol::frame;
 use roomtone_protocol::hello::{Hello, HelloReply};
@@ -48,7 +55,28 @@ impl Pki {
         Self { endpoints: made.iter().filter_map(|it| it.endpoint).collect(), directory }
     }
 
-    fn file(&self, name: &str) -> std::path::PathBuf {
+    pub fn authority(&self) -> Authority {
+        Authority::load(&self.file("ca.pem"), &self.file("ca.key")).unwrap()
+    }
+
+    pub fn registry(&self) -> Registry {
+        Registry::open(&self.file("identity.sqlite")).unwrap()
+    }
+
+    /// Who is heard, by this authority and the registry beside it.
+    pub fn registrar(
+        &self,
+        required: Required,
+        wall_us: fn() -> u64,
+    ) -> (Arc<Registrar>, Arc<Refusals>) {
+        let refusals = Arc::new(Refusals::default());
+        let authority = Some(self.authority());
+        let settings = Settings { authority, required, server_name: "localhost".to_owned() };
+        let registrar = Registrar::new(settings, self.registry(), refusals.clone(), wall_us);
+        (Arc::new(registrar), refusals)
+    }
+
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
@@ -80,6 +108,7 @@ impl Pki {
 /// A collector in this process.
 pub struct Collector {
     pub address: SocketAddr,
+    pub registrar: Arc<Registrar>,
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
     writer: std::thread::JoinHandle<()>,
@@ -90,22 +119,36 @@ pub const LIMITS: Limits =
 
 impl Collector {
     pub fn start(pki: &Pki, store: impl Store + 'static, limits: Limits) -> Self {
-        let tls = tls::server_config(
-            &pki.file("collector.pem"),
-            &pki.file("collector.key"),
-            &pki.file("ca.pem"),
-        )
-        .unwrap();
+        Self::start_with(pki, store, limits, pki.registrar(Required::No, || NOW_US))
+    }
+
+    pub fn start_with(
+        pki: &Pki,
+        store: impl Store + 'static,
+        limits: Limits,
+        (registrar, refusals): (Arc<Registrar>, Arc<Refusals>),
+    ) -> Self {
+        let (certificate, key, client_ca) =
+            (pki.file("collector.pem"), pki.file("collector.key"), pki.file("ca.pem"));
+        let files = TlsFiles { certificate: &certificate, key: &key, client_ca: &client_ca };
+        let shown = ServerCertificate::load(files, Some(pki.authority().der())).unwrap();
+        let tls = tls::server_config(files, shown, refusals).unwrap();
         let runtime = tokio::runtime::Handle::current();
         let (queue, writer) = writer::spawn(Box::new(store), || NOW_US, runtime).unwrap();
         let loopback = "127.0.0.1:0".parse().unwrap();
-        let downlinks = Downlinks::default();
-        let listener =
-            QuicListener::bind(loopback, tls, limits, queue, downlinks, || NOW_US).unwrap();
+        let surroundings = Surroundings {
+            limits,
+            writer: queue,
+            downlinks: Downlinks::default(),
+            links: Links::default(),
+            registrar: registrar.clone(),
+            wall_us: || NOW_US,
+        };
+        let listener = QuicListener::bind(loopback, tls, surroundings).unwrap();
         let (stop, shutdown) = watch::channel(false);
         let address = listener.local_address();
         let serving = tokio::spawn(listener.run(shutdown));
-        Self { address, stop, serving, writer }
+        Self { address, registrar, stop, serving, writer }
     }
 
     pub async fn stop(self) {
@@ -145,7 +188,11 @@ impl Client {
         pki: &Pki,
         name: &str,
     ) -> Result<Self, ConnectionError> {
-        let connection = connect(address, pki.client(Some((pki, name)), tls::ALPN)).await?;
+        Self::over(connect(address, pki.client(Some((pki, name)), tls::ALPN)).await?).await
+    }
+
+    /// Opens the stream on a connection that stands.
+    pub async fn over(connection: Connection) -> Result<Self, ConnectionError> {
         let (send, recv) = connection.open_bi().await?;
         Ok(Self { connection, send, recv, buffer: Vec::new() })
     }
@@ -226,6 +273,9 @@ pub async fn close_reason(connection: &Connection) -> CloseReason {
         CloseReason::GoingAway,
         CloseReason::NotReading,
         CloseReason::NoEndpoint,
+        CloseReason::Revoked,
+        CloseReason::NoCertificate,
+        CloseReason::NoAnswer,
     ]
     .into_iter()
     .find(|reason| VarInt::from_u32(*reason as u32) == close.error_code)
@@ -233,6 +283,10 @@ pub async fn close_reason(connection: &Connection) -> CloseReason {
 }
 
 pub fn hello(endpoint: EndpointId) -> Vec<u8> {
+    hello_of(endpoint, None)
+}
+
+pub fn hello_of(endpoint: EndpointId, boot: Option<BootId>) -> Vec<u8> {
     let hello = Hello {
         endpoint,
         wire_min: 1,
@@ -241,7 +295,7 @@ pub fn hello(endpoint: EndpointId) -> Vec<u8> {
         epoch: EPOCH,
         oldest: Sequence(0),
         now: stamp(0),
-        boot: None,
+        boot,
     };
     let mut buffer = [0; FRAME_BYTES_MAX];
     let length = frame::encode_link(&Message::Hello(hello), &mut buffer).unwrap();

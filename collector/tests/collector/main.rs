@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod admin;
+mod agent;
 mod attack;
 mod client;
 mod conformance;
 mod day_files;
 mod fixture;
+mod fleet;
 mod hostile;
+mod identity;
 mod ingest;
 mod process;
 mod readme;

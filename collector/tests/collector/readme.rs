@@ -24,6 +24,13 @@ fn table() -> String {
                 ("count", default.to_string(), format!("{min} to {max}"))
             }
             Kind::Word { default, words } => ("word", format!("\"{default}\""), words.join(", ")),
+            Kind::OptionalPath => (
+                "path",
+                "\"\"".to_owned(),
+                "from the config file's folder; empty for none".to_owned(),
+            ),
+            Kind::OptionalReach => ("host:port", "\"\"".to_owned(), "empty for none".to_owned()),
+            Kind::Flag(default) => ("boolean", default.to_string(), "true or false".to_owned()),
         };
         let unit = if option.unit.is_empty() { form } else { option.unit };
         let _ = writeln!(

@@ -1,0 +1,40 @@
+//! Files that others must not see or that must be whole: written under another name, synced, then renamed.
+//!
+//! What root makes belongs to the owner of its folder, so that a service whose folder it is can read it.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+
+/// Writes `text` to `path` with the rights `mode`, in place of what was there; never leaves half of it.
+///
+/// # Errors
+/// [`io::Error`] of the first step that went wrong; what was there before is still there.
+pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    let mut file: File = File::options().write(true).create_new(true).mode(mode).open(&partial)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    give_to_folder_owner(&partial)?;
+    fs::rename(&partial, path)
+}
+
+/// Makes a file or folder that root made its folder's owner's.
+///
+/// # Errors
+/// [`io::Error`] where the owner cannot be read or set.
+pub fn give_to_folder_owner(path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let owner = fs::metadata(folder)?;
+    chown(path, Some(owner.uid()), Some(owner.gid()))
+}
