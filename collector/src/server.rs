@@ -78,6 +78,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .thread_name("ingest")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .map_err(|source| ServeError::System { what: "an async runtime", source })?;
     let (queue, writer) = writer::spawn(Box::new(store), clock::wall_us, runtime.handle().clone())
@@ -184,3 +185,6 @@ async fn run_until_signal(
 const WRITER_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 /// How often to look whether the server's certificate must be renewed; it has 30 days left then.
 const RENEWAL_LOOK: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// The most threads that wait for the registry: they take turns at it anyway, and a fleet that comes back queues here.
+const BLOCKING_THREADS_MAX: usize = 8;

@@ -331,7 +331,7 @@ async fn serve_endpoint(
         Err(told) => (Exchange::refusing(endpoint, hello_until, told), None, Admission::RenewOnly),
     };
     let stream = timeout_at(hello_until.into(), connection.accept_bi());
-    let mut in_use = None;
+    let (mut in_use, mut refused) = (None, None);
     let reason = match stream.await {
         Ok(Ok((sender, receiver))) => {
             let mut task = Link {
@@ -352,9 +352,7 @@ async fn serve_endpoint(
                 in_use: None,
             };
             let reason = task.run(shutdown).await;
-            if task.exchange.refused() == Some(RefuseReason::EndpointMismatch) {
-                shared.registrar.refusals().add(Refusal::EndpointMismatch);
-            }
+            refused = task.exchange.refused();
             in_use = task.in_use;
             reason
         }
@@ -365,7 +363,10 @@ async fn serve_endpoint(
     if reason == CloseReason::BadFrame {
         shared.registrar.refusals().add(Refusal::Garbage);
     }
-    if matches!(reason, CloseReason::Done | CloseReason::GoingAway | CloseReason::Replaced) {
+    if refused == Some(RefuseReason::EndpointMismatch) {
+        shared.registrar.refusals().add(Refusal::EndpointMismatch);
+    }
+    if is_quiet(reason, refused) {
         tracing::debug!(%endpoint, %reason, "connection ended");
     } else {
         tracing::warn!(%endpoint, %reason, "closed a connection");
@@ -377,6 +378,37 @@ async fn serve_endpoint(
         let _ = slot.submit(vec![Operation::Detach { endpoint }], &Run::default()).await;
     }
     in_use.map(|boot| (endpoint, boot))
+}
+
+/// Whether an end needs no warning: it is ordinary, or was counted and told as a refusal.
+fn is_quiet(reason: CloseReason, refused: Option<RefuseReason>) -> bool {
+    match reason {
+        CloseReason::Done
+        | CloseReason::GoingAway
+        | CloseReason::Replaced
+        | CloseReason::Revoked
+        | CloseReason::NoCertificate
+        | CloseReason::NoEndpoint => true,
+        CloseReason::Refused => match refused {
+            Some(
+                RefuseReason::EndpointMismatch
+                | RefuseReason::Revoked
+                | RefuseReason::Expired
+                | RefuseReason::Cloned
+                | RefuseReason::InUse
+                | RefuseReason::UnknownEndpoint,
+            ) => true,
+            Some(RefuseReason::WireVersion | RefuseReason::Busy | RefuseReason::NoHello) | None => {
+                false
+            }
+        },
+        CloseReason::BadFrame
+        | CloseReason::UnexpectedFrame
+        | CloseReason::HelloTimeout
+        | CloseReason::StoreUnavailable
+        | CloseReason::NotReading
+        | CloseReason::NoAnswer => false,
+    }
 }
 
 /// The protocol that was agreed on.

@@ -416,3 +416,57 @@ async fn revoked_endpoint_is_refused_with_its_reason() {
     assert_eq!(scene.count(Refusal::Revoked), 1);
     scene.end(&[]).await;
 }
+
+/// The first machine's network stack stops as if the power had gone: no close, no acknowledgement.
+#[tokio::test(flavor = "multi_thread")]
+async fn machine_that_lost_power_is_heard_again_once_its_old_connection_answers_no_probe() {
+    let scene = Scene::new();
+    let badge = std::sync::Arc::new(scene.enrolled(1, clock::wall_us));
+    let address = scene.address();
+    let (sent, first) = tokio::sync::oneshot::channel();
+    let powered = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let machine = badge.clone();
+    powered.spawn(async move {
+        let client = welcomed(&machine, address, Some(A)).await;
+        sent.send(()).unwrap();
+        patiently("nothing", client.connection.closed()).await;
+    });
+    first.await.unwrap();
+    // Its tasks stop where they are and its socket is gone; nothing is said to the collector.
+    powered.shutdown_background();
+    let welcome = async {
+        loop {
+            let (_, reply) = badge.greet(address, Some(B)).await;
+            match reply {
+                HelloReply::Welcome { .. } => return,
+                HelloReply::Refused { reason: RefuseReason::InUse, .. } => {}
+                other @ (HelloReply::Refused { .. } | HelloReply::RenewFirst { .. }) => {
+                    panic!("in use or welcome, found {other:?}")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    patiently("the welcome", welcome).await;
+    assert!(scene.count(Refusal::InUse) > 0, "the old connection was there");
+    let known = scene.pki.registry().endpoint(badge.endpoint).unwrap().unwrap();
+    assert_eq!((known.boot, known.cloned_us), (Some(B), None));
+    scene.end(&[badge.endpoint]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn source_that_guesses_tokens_is_slowed_down_and_another_is_not() {
+    let scene = Scene::new();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let guess = request(&scene.pki, TokenId([9; 8]), &key);
+    let registrar = &scene.collector.registrar;
+    let ask =
+        |source: &str| registrar.enroll(&guess, source.parse().unwrap(), std::time::Instant::now());
+    let unknown = EnrollReply::Refused(EnrollRefusal::UnknownToken);
+    // Sixty at once, and one more for each second that this takes.
+    let heard = (0..200).take_while(|_| ask("192.0.2.1") == unknown).count();
+    assert!((60..200).contains(&heard), "{heard} were heard");
+    assert_eq!(scene.count(Refusal::TooMany), 1);
+    assert_eq!(ask("192.0.2.2"), unknown);
+    scene.end(&[]).await;
+}
