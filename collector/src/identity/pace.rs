@@ -1,30 +1,56 @@
-//! How often one source address may ask to be enrolled: [`BURST`] at once, then one in [`REFILL`].
+//! How often one source may ask for something that costs a signature and a disk's sync: some at once, then one in a
+//! while.
 //!
-//! A building behind one address enrols a room a second; whoever guesses tokens gets no further than that. An IPv6
-//! source is its /64. [`SOURCES_MAX`] sources are remembered; beyond, those that are at rest are forgotten first.
+//! A source of enrolments is an address, an IPv6 one its /64: a building behind one address enrols a room a second, and
+//! whoever guesses tokens gets no further than that. A source of renewals is an endpoint. [`SOURCES_MAX`] sources are
+//! remembered; beyond, those that are at rest are forgotten first.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How many requests one source has at once.
-pub const BURST: u32 = 60;
-/// How long it takes until it has one more.
-pub const REFILL: Duration = Duration::from_secs(1);
+use roomtone_protocol::id::EndpointId;
+
+/// How many enrolments one network has at once, and how long it takes until it has one more.
+pub const ENROLMENTS: (u32, Duration) = (60, Duration::from_secs(1));
+/// How many renewals one endpoint has at once: one is needed in 20 days, some more where answers are lost.
+pub const RENEWALS: (u32, Duration) = (5, Duration::from_secs(60));
 /// The most sources that are remembered: 4,096 of 40 bytes.
 pub const SOURCES_MAX: usize = 4_096;
 
 /// What each source has used.
-#[derive(Debug, Default)]
-pub struct Pace {
+#[derive(Debug)]
+pub struct Pace<K> {
+    burst: u32,
+    refill: Duration,
     /// When the source has its whole burst again.
-    rested: HashMap<IpAddr, Instant>,
+    rested: HashMap<K, Instant>,
 }
 
-impl Pace {
+impl Pace<IpAddr> {
+    /// That of [`ENROLMENTS`]; sources are those of [`network`].
+    #[must_use]
+    pub fn of_enrolments() -> Self {
+        Self::new(ENROLMENTS)
+    }
+}
+
+impl Pace<EndpointId> {
+    /// That of [`RENEWALS`].
+    #[must_use]
+    pub fn of_renewals() -> Self {
+        Self::new(RENEWALS)
+    }
+}
+
+impl<K: Hash + Eq> Pace<K> {
+    fn new((burst, refill): (u32, Duration)) -> Self {
+        Self { burst, refill, rested: HashMap::new() }
+    }
+
     /// Whether a request of `source` is heard at `now`; it is counted if so.
-    pub fn admits(&mut self, source: IpAddr, now: Instant) -> bool {
-        let source = network(source);
+    pub fn admits(&mut self, source: K, now: Instant) -> bool {
         if !self.rested.contains_key(&source) && self.rested.len() >= SOURCES_MAX {
             self.rested.retain(|_, rested| *rested > now);
             if self.rested.len() >= SOURCES_MAX {
@@ -32,8 +58,8 @@ impl Pace {
             }
         }
         let rested = self.rested.entry(source).or_insert(now);
-        let next = (*rested).max(now) + REFILL;
-        if next > now + REFILL * BURST {
+        let next = (*rested).max(now) + self.refill;
+        if next > now + self.refill * self.burst {
             return false;
         }
         *rested = next;
@@ -41,8 +67,9 @@ impl Pace {
     }
 }
 
-/// An IPv4 address as it is, of an IPv6 address the first 64 bits.
-fn network(address: IpAddr) -> IpAddr {
+/// The source that an address belongs to: an IPv4 address as it is, of an IPv6 address the first 64 bits.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {
@@ -57,33 +84,37 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    const BURST: u32 = ENROLMENTS.0;
+    const REFILL: Duration = ENROLMENTS.1;
+
     #[test]
     fn source_has_a_burst_and_then_one_a_second() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
-        let source = "192.0.2.1".parse().unwrap();
+        let (mut pace, start) = (Pace::of_enrolments(), Instant::now());
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
         for _ in 0..BURST {
             assert!(pace.admits(source, start));
         }
         assert!(!pace.admits(source, start));
-        assert!(!pace.admits("::ffff:192.0.2.1".parse().unwrap(), start), "the same address");
         assert!(pace.admits("192.0.2.2".parse().unwrap(), start), "another source");
         assert!(pace.admits(source, start + REFILL));
         assert!(!pace.admits(source, start + REFILL));
     }
 
     #[test]
-    fn addresses_of_one_network_share_its_pace() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
-        for host in 0..BURST as u16 {
-            assert!(pace.admits(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, host]), start));
+    fn addresses_of_one_network_are_one_source() {
+        for (address, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:0:1:ffff::9", "2001:db8:0:1::"),
+            ("2001:db8:0:2::", "2001:db8:0:2::"),
+        ] {
+            assert_eq!(network(address.parse().unwrap()), expected.parse::<IpAddr>().unwrap());
         }
-        assert!(!pace.admits("2001:db8:0:1:ffff::".parse().unwrap(), start));
-        assert!(pace.admits("2001:db8:0:2::".parse().unwrap(), start));
     }
 
     #[test]
     fn sources_are_bounded_and_forgotten_once_they_rested() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut pace, start) = (Pace::of_enrolments(), Instant::now());
         let source = |n: u32| IpAddr::from(n.to_be_bytes());
         for n in 0..SOURCES_MAX as u32 {
             assert!(pace.admits(source(n), start));

@@ -16,7 +16,7 @@ use roomtone_protocol::id::EndpointId;
 
 use super::authority::{Authority, Issued};
 use super::digest::sha256;
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::refusal::{Refusal, Refusals};
 use super::registry::{Greeting, NewCertificate, Registry, RegistryError};
 use super::standing::{self, Admission, Boot, Live, Machine, Required};
@@ -58,7 +58,8 @@ pub struct Registrar {
     settings: Settings,
     registry: Mutex<Registry>,
     refusals: Arc<Refusals>,
-    pace: Mutex<Pace>,
+    enrolments: Mutex<Pace<IpAddr>>,
+    renewals: Mutex<Pace<EndpointId>>,
     /// Those that were revoked while this ran; at most as many as the registry has.
     revoked: Mutex<HashSet<EndpointId>>,
     wall_us: fn() -> u64,
@@ -77,7 +78,8 @@ impl Registrar {
             settings,
             registry: Mutex::new(registry),
             refusals,
-            pace: Mutex::default(),
+            enrolments: Mutex::new(Pace::of_enrolments()),
+            renewals: Mutex::new(Pace::of_renewals()),
             revoked: Mutex::default(),
             wall_us,
         }
@@ -174,7 +176,7 @@ impl Registrar {
         let Some(authority) = &self.settings.authority else {
             return Err(self.deny(Refusal::NotEnrolling));
         };
-        if !lock(&self.pace).admits(source, now) {
+        if !lock(&self.enrolments).admits(pace::network(source), now) {
             return Err(self.deny(Refusal::TooMany));
         }
         if request.authority != authority.fingerprint() {
@@ -205,10 +207,15 @@ impl Registrar {
 
     /// Answers a request of `endpoint` for its next certificate.
     #[must_use]
-    pub fn renew(&self, endpoint: EndpointId, csr: &[u8]) -> RenewReply {
+    pub fn renew(&self, endpoint: EndpointId, csr: &[u8], now: Instant) -> RenewReply {
         let Some(authority) = &self.settings.authority else {
+            self.refusals.add(Refusal::NotEnrolling);
             return RenewReply::Refused(RenewRefusal::NotEnrolling);
         };
+        if !lock(&self.renewals).admits(endpoint, now) {
+            self.refusals.add(Refusal::TooMany);
+            return RenewReply::Refused(RenewRefusal::Busy);
+        }
         let now_us = (self.wall_us)();
         let renewed = lock(&self.registry).renew(endpoint, now_us, |known| {
             authority

@@ -55,7 +55,9 @@ enum State {
     },
     Open,
     /// The certificate has expired: only a request for the next one is taken.
-    RenewFirst,
+    RenewFirst {
+        until: Instant,
+    },
     /// Says its last word and takes nothing more.
     Closing {
         reason: CloseReason,
@@ -193,7 +195,7 @@ impl Exchange {
     pub fn room(&self) -> usize {
         match self.state {
             State::Closing { .. } | State::AwaitWelcome { .. } => 0,
-            State::AwaitHello { .. } | State::Open | State::RenewFirst => {
+            State::AwaitHello { .. } | State::Open | State::RenewFirst { .. } => {
                 BUFFER_BYTES_MAX - self.buffer.len()
             }
         }
@@ -217,7 +219,7 @@ impl Exchange {
             State::AwaitHello { .. } => self.poll_hello(),
             State::AwaitWelcome { .. } => Step::Wait,
             State::Open => self.poll_records(),
-            State::RenewFirst => self.poll_renewal(),
+            State::RenewFirst { .. } => self.poll_renewal(),
             State::Closing { reason } => Step::Close(reason),
         }
     }
@@ -243,10 +245,10 @@ impl Exchange {
         });
     }
 
-    /// Takes the verdict that the certificate has expired and may still be renewed.
-    pub fn handle_renew_first(&mut self, wall_us: u64) {
+    /// Takes the verdict that the certificate has expired and may still be renewed, until `until`.
+    pub fn handle_renew_first(&mut self, wall_us: u64, until: Instant) {
         let State::AwaitWelcome { .. } = self.state else { return };
-        self.state = State::RenewFirst;
+        self.state = State::RenewFirst { until };
         let collector_version = bounded(env!("CARGO_PKG_VERSION"));
         self.transmit.reply = Some(HelloReply::RenewFirst { collector_version, wall_us });
     }
@@ -260,7 +262,7 @@ impl Exchange {
     pub fn handle_renewed(&mut self, reply: Box<RenewReply>) {
         self.renewing = false;
         self.transmit.renewed = Some(reply);
-        if self.state == State::RenewFirst {
+        if matches!(self.state, State::RenewFirst { .. }) {
             self.state = State::Closing { reason: CloseReason::Done };
         }
     }
@@ -329,21 +331,21 @@ impl Exchange {
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         match self.state {
             State::AwaitHello { until } => Some((until, "hello")),
-            State::AwaitWelcome { .. }
-            | State::Open
-            | State::RenewFirst
-            | State::Closing { .. } => None,
+            State::RenewFirst { until } => Some((until, "request to renew")),
+            State::AwaitWelcome { .. } | State::Open | State::Closing { .. } => None,
         }
     }
 
     /// Ends a connection whose time is over at `now`.
     pub fn handle_timeout(&mut self, now: Instant) -> Step {
         match self.state {
-            State::AwaitHello { until } if now >= until => Step::Close(CloseReason::HelloTimeout),
+            State::AwaitHello { until } | State::RenewFirst { until } if now >= until => {
+                Step::Close(CloseReason::HelloTimeout)
+            }
             State::AwaitHello { .. }
             | State::AwaitWelcome { .. }
             | State::Open
-            | State::RenewFirst
+            | State::RenewFirst { .. }
             | State::Closing { .. } => Step::Wait,
         }
     }

@@ -291,7 +291,7 @@ fn expired() -> Exchange {
     let mut exchange = Exchange::new(OSLO, Instant::now());
     exchange.handle_bytes(&hello(OSLO, 1..=1));
     assert!(matches!(exchange.poll_step(), Step::Greet(_)));
-    exchange.handle_renew_first(7);
+    exchange.handle_renew_first(7, Instant::now() + Duration::from_secs(9));
     let [Message::HelloReply(HelloReply::RenewFirst { wall_us: 7, .. })] = sent(&mut exchange)[..]
     else {
         panic!("told to renew first");
@@ -344,6 +344,14 @@ fn agent_whose_certificate_has_expired_gets_one_answer_and_stores_nothing() {
     let mut exchange = expired();
     exchange.handle_bytes(&record(0));
     assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
+}
+
+#[test]
+fn agent_whose_certificate_has_expired_has_its_time_to_ask() {
+    let mut exchange = expired();
+    let (until, _) = exchange.poll_timeout().unwrap();
+    assert_eq!(exchange.handle_timeout(until - Duration::from_millis(1)), Step::Wait);
+    assert_eq!(exchange.handle_timeout(until), Step::Close(CloseReason::HelloTimeout));
 }
 
 #[test]

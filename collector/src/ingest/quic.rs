@@ -359,13 +359,13 @@ async fn serve_endpoint(
         Ok(Err(_)) => place.as_ref().and_then(Place::ended).unwrap_or(CloseReason::Done),
         Err(_) => CloseReason::HelloTimeout,
     };
-    close(&connection, reason);
     if reason == CloseReason::BadFrame {
         shared.registrar.refusals().add(Refusal::Garbage);
     }
     if refused == Some(RefuseReason::EndpointMismatch) {
         shared.registrar.refusals().add(Refusal::EndpointMismatch);
     }
+    close(&connection, reason);
     if is_quiet(reason, refused) {
         tracing::debug!(%endpoint, %reason, "connection ended");
     } else {
@@ -635,7 +635,8 @@ impl Link<'_> {
             return Ok(());
         }
         if self.admission == Admission::RenewOnly {
-            self.exchange.handle_renew_first((self.shared.wall_us)());
+            let until = Instant::now() + self.shared.limits.hello_wait;
+            self.exchange.handle_renew_first((self.shared.wall_us)(), until);
             return Ok(());
         }
         place.promote(greeting.boot);
@@ -666,7 +667,9 @@ impl Link<'_> {
 
     fn renew(&self, csr: Box<Der>) -> JoinHandle<Box<RenewReply>> {
         let (registrar, endpoint) = (self.shared.registrar.clone(), self.identity.endpoint);
-        tokio::task::spawn_blocking(move || Box::new(registrar.renew(endpoint, &csr)))
+        tokio::task::spawn_blocking(move || {
+            Box::new(registrar.renew(endpoint, &csr, Instant::now()))
+        })
     }
 
     /// Why a connection was lost, as far as we did it ourselves.

@@ -313,6 +313,12 @@ async fn certificate_is_renewed_over_the_live_connection_with_a_new_key() {
     let key = rcgen::KeyPair::generate().unwrap();
     let reply = renew(&mut client, csr(&key)).await;
     let RenewReply::Renewed { certificate } = reply else { panic!("{reply:?}") };
+    // Five at once; this is the sixth.
+    for _ in 0..3 {
+        assert!(matches!(renew(&mut client, csr(&key)).await, RenewReply::Renewed { .. }));
+    }
+    let sixth = renew(&mut client, csr(&key)).await;
+    assert_eq!(sixth, RenewReply::Refused(RenewRefusal::Busy));
     // The connection goes on as it was.
     client.record(1, host_interval()).await;
     client.record(2, host_interval()).await;
