@@ -258,6 +258,10 @@ fn init_overwrites_nothing_and_a_collector_without_authority_makes_no_token() {
     let directory = tempfile::tempdir().unwrap();
     let init = ["init", "--address", "rooms.example.test:4433"];
     assert!(run(&init, directory.path()).status.success());
+    // Before `serve` has ever run.
+    let text = run(&["token", "create", "--config", "collector.toml"], directory.path());
+    let token = Token::parse(&String::from_utf8(text.stdout).unwrap()).unwrap();
+    assert_eq!((token.host(), token.port()), ("rooms.example.test", 4433));
     let line = fails(&init, directory.path(), 1);
     assert!(line.contains("is there already: nothing was changed"), "{line}");
     let line = fails(&["init", "--address", "rooms"], directory.path(), 2);
