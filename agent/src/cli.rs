@@ -5,6 +5,7 @@
 
 mod call;
 mod devices;
+mod enroll;
 mod rehearse;
 mod selftest;
 
@@ -17,6 +18,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
+use crate::enroll::EnrollError;
 use crate::rehearse::RehearseError;
 use crate::telemetry::TelemetryError;
 use crate::{analyze, daemon, telemetry};
@@ -41,6 +43,7 @@ const EXAMPLES: &str = "\
 Examples:
   roomtone-agent analyze call.pcapng --local 192.0.2.20
   roomtone-agent call begin --service teams
+  roomtone-agent enroll --token rt1-aeaacaqdaq...
   roomtone-agent rehearse --seconds 30 --delay 40ms --jitter 12ms --loss 2%
   roomtone-agent run --config /etc/roomtone/agent.toml";
 
@@ -53,6 +56,8 @@ enum Command {
     Call(call::Command),
     /// Show every microphone and loudspeaker: whether it functions, since when, who holds it
     Devices(devices::Options),
+    /// Turn a token into this endpoint's own certificate, once per machine
+    Enroll(enroll::Options),
     /// Observe this endpoint's calls and ship what is measured, until SIGTERM
     #[command(after_long_help = config::help())]
     Run(RunOptions),
@@ -83,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Analyze(options) => analyze(&options),
         Command::Call(command) => call::run(command),
         Command::Devices(options) => devices::run(&options),
+        Command::Enroll(options) => enroll::run(&options),
         Command::Run(options) => run(&options),
         Command::Rehearse(options) => rehearse::run(options),
         Command::Selftest(options) => selftest::run(&options),
@@ -114,6 +120,11 @@ fn one_line(error: &clap::Error) -> String {
     }
     line
 }
+
+/// Nobody gave a token.
+#[derive(Debug, thiserror::Error)]
+#[error("no token given: give --token TOKEN, --token - for stdin, or the variable ROOMTONE_TOKEN")]
+struct NoToken;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -154,6 +165,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 fn is_wrong_usage(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
         || error.is::<TelemetryError>()
+        || error.is::<NoToken>()
+        || matches!(error.downcast_ref(), Some(EnrollError::Token(_)))
         || matches!(error.downcast_ref(), Some(RehearseError::Options(_)))
 }
 
@@ -200,7 +213,7 @@ mod tests {
             let parsed = Cli::try_parse_from(example.split_whitespace());
             assert!(parsed.is_ok(), "{example}: {parsed:?}");
         }
-        assert_eq!(EXAMPLES.lines().count(), 5);
+        assert_eq!(EXAMPLES.lines().count(), 6);
     }
 
     #[test]

@@ -59,11 +59,11 @@ pub struct Collector {
 /// Who this endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Its id.
-    pub endpoint: EndpointId,
+    /// Its id; `None` for the one in the certificate.
+    pub endpoint: Option<EndpointId>,
     /// Its certificate with the chain, PEM.
     pub certificate: PathBuf,
-    /// The certificate's private key, PEM.
+    /// The certificate's private key, PEM; may be the same file.
     pub key: PathBuf,
     /// The authority of the collector's certificate, PEM.
     pub ca: PathBuf,

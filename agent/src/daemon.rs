@@ -318,7 +318,7 @@ impl Journal {
                 Some(control) = asked.recv() => match control {
                     Control::SelfTest => self.tester.handle_request(),
                     // The uplink's own affair.
-                    Control::GoingAway => {}
+                    Control::GoingAway | Control::Probe => {}
                 },
                 Some(report) = tests.recv() => self.note_test(&report),
                 // In a silent night no next record would bring the next try.

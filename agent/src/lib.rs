@@ -9,6 +9,8 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod daemon;
+pub mod enroll;
+pub mod identity;
 pub mod media;
 pub mod observe;
 pub mod open_call;

@@ -178,8 +178,8 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         clock: C,
     ) -> Result<(Self, watch::Receiver<LinkStatus>), LinkError> {
         let Settings { collector, identity, limits, attempt_timeout } = settings;
-        let exchange = Exchange::new(identity.endpoint, limits, moment(clock()));
         let connector = Connector::new(collector, identity, attempt_timeout)?;
+        let exchange = Exchange::new(connector.endpoint()?, limits, moment(clock()));
         let (status, watcher) = watch::channel(LinkStatus::default());
         let uplink = Self {
             connector: Rc::new(connector),

@@ -117,7 +117,9 @@ impl Raw {
         let file = |text: &str| (!text.is_empty()).then(|| directory.join(text));
         let own = self.identity;
         let identity = Identity {
-            endpoint: key("identity.endpoint").text(own.endpoint, |id| id.parse().ok())?,
+            endpoint: key("identity.endpoint").text(own.endpoint, |id| {
+                if id.is_empty() { Some(None) } else { id.parse().ok().map(Some) }
+            })?,
             certificate: key("identity.certificate").text(own.certificate, file)?,
             key: key("identity.key").text(own.key, file)?,
             ca: key("identity.ca").text(own.ca, file)?,

@@ -1,4 +1,4 @@
-//! QUIC as the uplink uses it: the only file of the agent that names quinn or rustls.
+//! QUIC as the uplink uses it. Beside it only `enroll/quic.rs` names quinn or rustls.
 //!
 //! One connection with mutual certificates, TLS 1.3 by ring, ALPN `roomtone/1`, and one bidirectional stream that the
 //! agent opens. The collector may open none. No resumption and no 0-RTT: both would let a connection live on a
@@ -19,10 +19,12 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, IdleTimeout, ReadError, TransportConfig, VarInt, WriteError};
+use roomtone_protocol::id::EndpointId;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::config::{Collector, Identity};
+use crate::identity::certificate::Certificate;
 
 /// What the link is called in logs and in the link's status.
 pub const TRANSPORT: &str = "quic";
@@ -31,7 +33,7 @@ pub const TRANSPORT: &str = "quic";
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// A file of the identity cannot be read. Correct the path or its permissions.
-    #[error("{what} {path:?} cannot be read: {source}; check identity.{key} in the config", path = path.display())]
+    #[error("{what} {path:?} cannot be read: {source}; enrol this endpoint, or check identity.{key} in the config", path = path.display())]
     Unreadable {
         /// What the file is for.
         what: &'static str,
@@ -196,6 +198,21 @@ impl Connector {
         let connector = Self { collector, identity, attempt_timeout };
         connector.client_config()?;
         Ok(connector)
+    }
+
+    /// Who this endpoint is: as configured, else as the certificate says.
+    ///
+    /// # Errors
+    /// [`LinkError::Unreadable`], or [`LinkError::Unusable`] where the certificate names no endpoint.
+    pub fn endpoint(&self) -> Result<EndpointId, LinkError> {
+        let Identity { endpoint, certificate, .. } = &self.identity;
+        if let Some(configured) = endpoint {
+            return Ok(*configured);
+        }
+        let own = PemFile { what: "certificate", key: "certificate", path: certificate };
+        let chain = own.certificates()?;
+        let leaf = chain.first().expect("certificates() refuses an empty chain");
+        Ok(Certificate::read(leaf).map_err(|error| own.unusable(&error))?.endpoint)
     }
 
     /// Connects to the first of the collector's addresses that answers, and opens the stream.

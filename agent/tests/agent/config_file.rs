@@ -9,8 +9,6 @@ use roomtone_agent::config::{Config, Level, REFERENCE, help, markdown};
 const MINIMAL: &str = "\
 [collector]
 address = \"collector.example:4433\"
-[identity]
-endpoint = \"00112233-4455-6677-8899-aabbccddeeff\"
 ";
 
 const PATH: &str = "/etc/roomtone/agent.toml";
@@ -25,14 +23,19 @@ fn with(lines: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn two_keys_are_enough() {
+fn one_key_is_enough() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(
         (config.collector.host.as_str(), config.collector.port),
         ("collector.example", 4433)
     );
     assert_eq!(config.collector.server_name, "collector.example");
-    assert_eq!(config.identity.endpoint.to_string(), "00112233-4455-6677-8899-aabbccddeeff");
+    // The certificate says who this is; it and its key are one file, as `enroll` writes them.
+    let identity = PathBuf::from("/var/lib/roomtone/identity");
+    assert_eq!(config.identity.endpoint, None);
+    assert_eq!(config.identity.certificate, identity.join("endpoint.pem"));
+    assert_eq!(config.identity.key, config.identity.certificate);
+    assert_eq!(config.identity.ca, identity.join("ca.pem"));
     assert_eq!(config.spool.bytes_max, 100 * 1024 * 1024);
     assert_eq!(config.tap.block_timeout, Duration::from_millis(250));
     assert_eq!(config.media.call_idle, Duration::from_secs(15));
@@ -52,7 +55,6 @@ fn defaults_written_out_are_the_defaults() {
         let value = match (option.default, option.key) {
             (Some(default), _) => default,
             (None, "collector.address") => "\"collector.example:4433\"",
-            (None, "identity.endpoint") => "\"00112233445566778899aabbccddeeff\"",
             (None, other) => panic!("give {other} here and in MINIMAL"),
         };
         text.push_str(&format!("{key} = {value}\n"));
@@ -127,7 +129,9 @@ level = \"trace\"
 
 #[test]
 fn relative_paths_count_from_the_file_and_absolute_ones_stay() {
-    let identity = with("ca = \"/srv/ca.crt\"\n").unwrap().identity;
+    let identity = with("[identity]\ncertificate = \"endpoint.pem\"\nca = \"/srv/ca.crt\"\n")
+        .unwrap()
+        .identity;
     assert_eq!(identity.certificate, PathBuf::from("/etc/roomtone/endpoint.pem"));
     assert_eq!(identity.ca, PathBuf::from("/srv/ca.crt"));
 }
@@ -135,16 +139,16 @@ fn relative_paths_count_from_the_file_and_absolute_ones_stay() {
 #[test]
 fn misspelt_keys_are_named_with_line_and_nearest_key() {
     let table = [
-        ("[colector]\n", "unknown key \"colector\" at line 5; did you mean \"collector\"?"),
+        ("[colector]\n", "unknown key \"colector\" at line 3; did you mean \"collector\"?"),
         (
             "[spool]\nbyte_max = \"1MiB\"\n",
-            "unknown key \"spool.byte_max\" at line 6; did you mean \"spool.bytes_max\"?",
+            "unknown key \"spool.byte_max\" at line 4; did you mean \"spool.bytes_max\"?",
         ),
         (
             "[tap]\nblock_time_out = \"1s\"\n",
-            "unknown key \"tap.block_time_out\" at line 6; did you mean \"tap.block_timeout\"?",
+            "unknown key \"tap.block_time_out\" at line 4; did you mean \"tap.block_timeout\"?",
         ),
-        ("[zzz]\n", "unknown key \"zzz\" at line 5; roomtone-agent run --help lists all keys"),
+        ("[zzz]\n", "unknown key \"zzz\" at line 3; roomtone-agent run --help lists all keys"),
     ];
     for (lines, expected) in table {
         let error = with(lines).unwrap_err();

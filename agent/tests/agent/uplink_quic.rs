@@ -540,7 +540,7 @@ type TestUplink = Uplink<Rc<RefCell<Records>>, Box<dyn Fn() -> Stamp>>;
 impl Bench {
     fn new(pki: &Pki, collector: &CollectorDouble, records: u32) -> Self {
         let identity = Identity {
-            endpoint: EndpointId([7; 16]),
+            endpoint: Some(EndpointId([7; 16])),
             certificate: pki.path("endpoint.crt"),
             key: pki.path("endpoint.key"),
             ca: pki.path("ca.crt"),
