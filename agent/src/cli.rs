@@ -5,6 +5,7 @@
 
 mod call;
 mod devices;
+mod doctor;
 mod enroll;
 mod rehearse;
 mod selftest;
@@ -43,6 +44,7 @@ const EXAMPLES: &str = "\
 Examples:
   roomtone-agent analyze call.pcapng --local 192.0.2.20
   roomtone-agent call begin --service teams
+  roomtone-agent doctor
   roomtone-agent enroll --token rt1-aeaacaqdaq...
   roomtone-agent rehearse --seconds 30 --delay 40ms --jitter 12ms --loss 2%
   roomtone-agent run --config /etc/roomtone/agent.toml";
@@ -56,6 +58,8 @@ enum Command {
     Call(call::Command),
     /// Show every microphone and loudspeaker: whether it functions, since when, who holds it
     Devices(devices::Options),
+    /// Check everything that can be wrong on this machine, and say what to do
+    Doctor(doctor::Options),
     /// Turn a token into this endpoint's own certificate, once per machine
     Enroll(enroll::Options),
     /// Observe this endpoint's calls and ship what is measured, until SIGTERM
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Analyze(options) => analyze(&options),
         Command::Call(command) => call::run(command),
         Command::Devices(options) => devices::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Enroll(options) => enroll::run(&options),
         Command::Run(options) => run(&options),
         Command::Rehearse(options) => rehearse::run(options),
@@ -213,7 +218,7 @@ mod tests {
             let parsed = Cli::try_parse_from(example.split_whitespace());
             assert!(parsed.is_ok(), "{example}: {parsed:?}");
         }
-        assert_eq!(EXAMPLES.lines().count(), 6);
+        assert_eq!(EXAMPLES.lines().count(), 7);
     }
 
     #[test]

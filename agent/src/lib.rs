@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod daemon;
+pub mod doctor;
 pub mod enroll;
 pub mod identity;
 pub mod media;

@@ -422,6 +422,6 @@ fn close_reason(cause: &Cause) -> &'static str {
 /// Acks are 30 bytes; 4 KiB are a hundred of them.
 const RECEIVE_BYTES: usize = 4096;
 /// The application close code of an orderly end.
-const CLOSE_DONE: u32 = 0;
+pub(crate) const CLOSE_DONE: u32 = 0;
 /// The application close code of a connection that is made anew.
 const CLOSE_REBUILD: u32 = 1;

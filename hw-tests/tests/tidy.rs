@@ -158,6 +158,7 @@ const CORES: &[&str] = &[
     "agent/src/clock.rs",
     "agent/src/context/line.rs",
     "agent/src/context/register.rs",
+    "agent/src/doctor.rs",
     "agent/src/identity/certificate.rs",
     "agent/src/identity/digest.rs",
     "agent/src/identity/pem.rs",

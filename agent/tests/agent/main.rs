@@ -11,6 +11,7 @@ mod config_file;
 mod context_socket;
 mod corpora;
 mod devices_cli;
+mod doctor_cli;
 mod enroll;
 mod function;
 mod fuzz_bodies;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicServerConfig;
-use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use roomtone_agent::config::{Collector, Identity};
 use roomtone_agent::uplink::exchange::{Limits, Position};
 use roomtone_agent::uplink::{Backlog, LinkStatus, Settings, Uplink};
@@ -28,6 +28,7 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 const EPOCH: Epoch = Epoch(0xfeed);
+const ENDPOINT: EndpointId = EndpointId([7; 16]);
 
 #[tokio::test]
 async fn records_arrive_are_acknowledged_and_the_end_is_orderly() {
@@ -222,7 +223,7 @@ fn ack(next: u32) -> Ack {
     Ack { epoch: EPOCH, next: Sequence(next) }
 }
 
-fn socket() -> UdpSocket {
+pub(super) fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").unwrap()
 }
 
@@ -232,13 +233,13 @@ async fn within<T>(story: impl Future<Output = T>) -> T {
 }
 
 /// An authority with one collector and one endpoint, as files.
-struct Pki {
+pub(super) struct Pki {
     directory: TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -255,7 +256,7 @@ impl Pki {
         pki
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -266,6 +267,10 @@ impl Pki {
         last_year: i32,
     ) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new(vec![format!("{name}.test")]).unwrap();
+        if usage == ExtendedKeyUsagePurpose::ClientAuth {
+            let urn = format!("urn:uuid:{ENDPOINT}");
+            params.subject_alt_names.push(SanType::URI(urn.as_str().try_into().unwrap()));
+        }
         params.extended_key_usages = vec![usage];
         params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
         let key = KeyPair::generate().unwrap();
@@ -275,7 +280,7 @@ impl Pki {
 
 /// How a collector behaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+pub(super) enum Manner {
     Stores,
     NeverAcknowledges,
     Mute,
@@ -287,8 +292,8 @@ enum Manner {
 type Store = Arc<Mutex<BTreeSet<RecordId>>>;
 
 /// A collector in a thread of its own, which can be killed without a word.
-struct CollectorDouble {
-    port: u16,
+pub(super) struct CollectorDouble {
+    pub(super) port: u16,
     store: Store,
     count: watch::Receiver<usize>,
     /// How connections ended, as code and reason.
@@ -298,7 +303,7 @@ struct CollectorDouble {
 }
 
 impl CollectorDouble {
-    fn start(pki: &Pki, manner: Manner, socket: UdpSocket) -> Self {
+    pub(super) fn start(pki: &Pki, manner: Manner, socket: UdpSocket) -> Self {
         Self::resume(pki, manner, socket, Store::default())
     }
 
@@ -540,7 +545,7 @@ type TestUplink = Uplink<Rc<RefCell<Records>>, Box<dyn Fn() -> Stamp>>;
 impl Bench {
     fn new(pki: &Pki, collector: &CollectorDouble, records: u32) -> Self {
         let identity = Identity {
-            endpoint: Some(EndpointId([7; 16])),
+            endpoint: None,
             certificate: pki.path("endpoint.crt"),
             key: pki.path("endpoint.key"),
             ca: pki.path("ca.crt"),
