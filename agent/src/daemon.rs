@@ -32,6 +32,7 @@ use crate::open_call::OpenCall;
 use crate::open_call::file::MarkFile;
 use crate::report::Recorder;
 use crate::spool::{self, Position, Spool, SpoolError};
+use crate::systemd::Supervisor;
 use crate::tap::TapError;
 use crate::uplink::quic::LinkError;
 use crate::uplink::{Backlog, LinkStatus, Settings, Uplink};
@@ -89,6 +90,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     let failed = |action| move |source| DaemonError::System { action, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch SIGINT"))?;
+    let supervisor = Supervisor::from_environment();
 
     // First what most often is missing, so that its absence is all that is said.
     let (observer, stop, events) =
@@ -128,6 +130,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         open_call: OpenCall::default(),
         mark_file,
         tester,
+        supervisor,
     };
     if let Some(mark) = killed_in {
         tracing::info!("the agent was killed in a call, which is closed now");
@@ -135,8 +138,10 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     }
     // Before anything else is recorded.
     journal.write();
+    journal.supervisor.ready();
     let inbox = Inbox { events, devices, status, asked, tests };
-    let tester = journal.keep(inbox, &stop, [&mut terminate, &mut interrupt]).await;
+    let (tester, supervisor) = journal.keep(inbox, &stop, [&mut terminate, &mut interrupt]).await;
+    supervisor.stopping();
     if let Some(clients) = clients {
         clients.abort();
         // Its end is that it was aborted.
@@ -264,6 +269,18 @@ struct Journal {
     open_call: OpenCall,
     mark_file: MarkFile,
     tester: Tester,
+    /// Hears that the journal is kept, so that one that hangs is started anew.
+    supervisor: Supervisor,
+}
+
+/// The next tick, if there are any.
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// What comes to the journal.
@@ -284,7 +301,8 @@ impl Journal {
         Inbox { mut events, mut devices, mut status, mut asked, mut tests }: Inbox,
         stop: &observe::Handle,
         [terminate, interrupt]: [&mut Signal; 2],
-    ) -> Tester {
+    ) -> (Tester, Supervisor) {
+        let mut alive = self.supervisor.alive_every().map(tokio::time::interval);
         // Without a device watch the channel is closed from the start.
         let mut watched = true;
         loop {
@@ -327,6 +345,9 @@ impl Journal {
                     let (now, wall) = system::now_and_wall();
                     self.open_call.handle_timeout(now, wall);
                 }
+                () = tick(&mut alive) => if stop.answers() {
+                    self.supervisor.alive();
+                },
                 _ = terminate.recv() => stop.stop(),
                 _ = interrupt.recv() => stop.stop(),
             }
@@ -341,7 +362,7 @@ impl Journal {
             self.records.push(record);
         }
         self.write();
-        self.tester
+        (self.tester, self.supervisor)
     }
 
     fn note_test(&mut self, report: &Report) {
@@ -384,6 +405,11 @@ impl Journal {
     /// One interval per frame while somebody looks on, six while nobody does.
     fn choose_frame(&mut self, status: &LinkStatus) {
         let live = status.connected_since.is_some();
+        self.supervisor.status(if live {
+            "observing, the collector takes records"
+        } else {
+            "observing, records wait on disk for the collector"
+        });
         self.recorder.set_intervals_per_frame(if live { 1 } else { INTERVALS_OFFLINE });
         if live {
             self.recorder.flush(system::now_and_wall().1, &mut self.records);

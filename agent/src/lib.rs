@@ -19,6 +19,7 @@ pub mod rehearse;
 pub mod report;
 pub mod show;
 pub mod spool;
+pub mod systemd;
 pub mod tap;
 pub mod telemetry;
 pub mod uplink;

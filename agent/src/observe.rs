@@ -56,6 +56,8 @@ pub struct Observer {
 struct Wake {
     bell: Bell,
     is_ending: AtomicBool,
+    /// The thread has answered the bell.
+    is_answered: AtomicBool,
 }
 
 /// Reaches the observer's thread from others.
@@ -70,6 +72,14 @@ impl Handle {
     pub fn stop(&self) {
         self.wake.is_ending.store(true, Ordering::Release);
         self.wake.bell.ring();
+    }
+
+    /// Whether the thread has gone round since this was asked last, which wakes it; true the first time.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        let answered = self.wake.is_answered.swap(false, Ordering::AcqRel);
+        self.wake.bell.ring();
+        answered
     }
 
     /// Tells the watch what the room application said at a moment; what comes of it is an event.
@@ -107,7 +117,8 @@ impl Observer {
         let is_fixed = !tap.local.is_empty();
         let local = if is_fixed { tap.local.clone() } else { local_addresses() };
         let bell = Bell::new().map_err(TapError::Wait)?;
-        let wake = Arc::new(Wake { bell, is_ending: AtomicBool::new(false) });
+        let (is_ending, is_answered) = (AtomicBool::new(false), AtomicBool::new(true));
+        let wake = Arc::new(Wake { bell, is_ending, is_answered });
         let (said, changes) = sync_channel(CHANGES_MAX);
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let (now, wall) = system::now_and_wall();
@@ -188,6 +199,7 @@ impl Observer {
     /// Tells the watch what the room application said.
     fn hear(&mut self) {
         self.wake.bell.hush();
+        self.wake.is_answered.store(true, Ordering::Release);
         while let Ok((change, at)) = self.changes.try_recv() {
             self.watch.handle_context(change, at);
         }

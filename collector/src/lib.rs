@@ -18,5 +18,6 @@ pub mod private_file;
 pub mod report;
 pub mod server;
 pub mod store;
+pub mod systemd;
 pub mod telemetry;
 pub mod text;

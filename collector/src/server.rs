@@ -25,9 +25,10 @@ use crate::identity::server_renewal::ServerRenewal;
 use crate::ingest::downlink::Downlinks;
 use crate::ingest::quic::{Links, ListenError, QuicListener, Surroundings};
 use crate::ingest::tls::{self, ServerCertificate, TlsConfig, TlsError, TlsFiles};
-use crate::ingest::writer;
+use crate::ingest::writer::{self, WriterQueue};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
+use crate::systemd::Supervisor;
 
 /// Why `serve` ended without being told to. Each is one line.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] where it cannot start, or where the writer died.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
+    let mut supervisor = Supervisor::from_environment();
     let keys = Keys::load(config)?;
     // The registry lies beside the store, whose folder may not be there before.
     let store = SqliteStore::open(&config.store, config.retention_days, clock::wall_us())?;
@@ -92,7 +94,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         let registrar = Arc::new(registrar);
         let surroundings = Surroundings {
             limits: config.limits,
-            writer: queue,
+            writer: queue.clone(),
             downlinks: downlinks.clone(),
             links: links.clone(),
             registrar: registrar.clone(),
@@ -107,7 +109,10 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
-        run_until_signal(listener, (admin, desk), renewal, &writer).await
+        supervisor.ready();
+        supervisor.status("taking records");
+        let admin = (admin, desk);
+        run_until_signal(listener, admin, renewal, (&writer, queue), &supervisor).await
     });
     // Every queue is gone by now, so the writer finishes what it has and ends; the runtime lives until then.
     let ended = writer.join();
@@ -151,7 +156,8 @@ async fn run_until_signal(
     listener: QuicListener,
     (admin, desk): (AdminSocket, Desk),
     mut renewal: Option<ServerRenewal>,
-    writer: &thread::JoinHandle<()>,
+    (writer, queue): (&thread::JoinHandle<()>, WriterQueue),
+    supervisor: &Supervisor,
 ) -> Result<(), ServeError> {
     let handler = |kind| {
         signal(kind).map_err(|source| ServeError::System { what: "a signal handler", source })
@@ -163,22 +169,40 @@ async fn run_until_signal(
     let mut serving = tokio::spawn(listener.run(shutdown));
     let mut look = tokio::time::interval(WRITER_LOOK);
     let mut renew = tokio::time::interval(RENEWAL_LOOK);
+    let mut round = tokio::spawn(come_round(queue.clone()));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = &mut serving => return Ok(()),
-            _ = look.tick() => if writer.is_finished() { break },
+            _ = look.tick() => {
+                if writer.is_finished() {
+                    break;
+                }
+                // A writer that hangs answers no more, and then the service manager starts the collector anew.
+                if round.is_finished() {
+                    supervisor.alive();
+                    round = tokio::spawn(come_round(queue.clone()));
+                }
+            }
             _ = renew.tick() => if let Some(renewal) = &mut renewal {
                 renewal.look(clock::wall_us());
             },
         }
     }
+    supervisor.stopping();
     tracing::info!("stopping");
+    round.abort();
+    let _ = round.await;
     let _ = stop.send(true);
     let _ = listening.await;
     let _ = serving.await;
     Ok(())
+}
+
+/// Waits for a sign of life of the writer; one that has ended is noticed elsewhere.
+async fn come_round(queue: WriterQueue) {
+    let _ = queue.come_round().await;
 }
 
 /// How often to look whether the writer thread still lives; without it nothing is acked, so there is no hurry.

@@ -72,6 +72,15 @@ impl WriterQueue {
         let permit = self.sender.reserve().await.map_err(|_| NotStored)?;
         Ok(Slot { permit })
     }
+
+    /// Waits until the writer has come to all that was handed over before; the store is not touched for it.
+    ///
+    /// # Errors
+    /// [`NotStored`] where the writer has ended.
+    pub async fn come_round(&self) -> Result<(), NotStored> {
+        let answer = self.reserve().await?.submit(Vec::new(), &Run::default());
+        answer.await.map_err(|_| NotStored)?.map(|_| ())
+    }
 }
 
 impl Slot<'_> {
@@ -145,7 +154,10 @@ impl Writer {
             waiting.push((more.len(), run, answer));
             operations.extend(more);
         }
-        if waiting.is_empty() {
+        if operations.is_empty() {
+            for (_, _, waiter) in waiting {
+                let _ = waiter.send(Ok(Vec::new()));
+            }
             return;
         }
         match self.store.commit(&operations, (self.wall_us)()) {

@@ -14,3 +14,4 @@ mod live;
 mod outage;
 mod quiet;
 mod refusals;
+mod supervised;
