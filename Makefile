@@ -16,6 +16,10 @@ PACKAGES_BUILD := gcc libc6-dev libpcap-dev libasound2-dev pkg-config
 PACKAGES_TEST := iproute2 util-linux bsdutils
 # Whoever is not root gives the agent the one capability that its tap needs.
 PACKAGES_RUN := $(if $(SUDO),libcap2-bin)
+# What a Debian package is made with.
+PACKAGES_DEB := dpkg-dev binutils git
+# The package's revision: raise it to build the same version again.
+DEB_REVISION ?= 1
 # Peers that figures are compared with.
 PACKAGES_BENCH := tshark $(PACKAGES_RUN)
 
@@ -94,6 +98,13 @@ hw-test-long: packages-build packages-test ## run the trials that take half an h
 	$(CARGO) build --workspace --locked --release --bins
 	$(TARGET)/release/roomtone-hw-tests trials --group long
 
+# With a target folder of its own: the flags that keep this machine's paths out of the binaries would build all else anew.
+.PHONY: deb
+deb: packages-build packages-deb ## build the Debian packages of both programs into target/deb
+	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=roomtone --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo" \
+	  $(CARGO) build --locked --release --bins -p roomtone-agent -p roomtone-collector --target-dir $(TARGET)/deb/build
+	systemd/deb/build.sh $(TARGET)/deb/build/release $(TARGET)/deb $(DEB_REVISION)
+
 .PHONY: lint
 lint: packages-build ## check format and lints, change nothing
 	$(CARGO) fmt --all --check
@@ -117,7 +128,7 @@ clean: ## remove what was built and what `make run` keeps
 	$(CARGO) clean
 	rm -rf $(STATE)
 
-.PHONY: packages-build packages-run packages-test packages-bench
+.PHONY: packages-build packages-run packages-test packages-bench packages-deb
 packages-build:
 	$(call install,$(PACKAGES_BUILD))
 	@command -v $(CARGO) >/dev/null || { echo "no cargo: install the Rust toolchain with rustup first (rustup.rs)" >&2; exit 1; }
@@ -127,3 +138,5 @@ packages-test:
 	$(call install,$(PACKAGES_TEST))
 packages-bench:
 	$(call install,$(PACKAGES_BENCH))
+packages-deb:
+	$(call install,$(PACKAGES_DEB))
