@@ -28,6 +28,7 @@ use roomtone_protocol::time::Stamp;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::Moment;
+use crate::clock::system;
 use crate::config::{Collector, Identity};
 use cause::Cause;
 use exchange::{Event, Exchange, Held, Limits, Position};
@@ -179,7 +180,8 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
     ) -> Result<(Self, watch::Receiver<LinkStatus>), LinkError> {
         let Settings { collector, identity, limits, attempt_timeout } = settings;
         let connector = Connector::new(collector, identity, attempt_timeout)?;
-        let exchange = Exchange::new(connector.endpoint()?, limits, moment(clock()));
+        let exchange = Exchange::new(connector.endpoint()?, limits, moment(clock()))
+            .of_boot(system::boot_id());
         let (status, watcher) = watch::channel(LinkStatus::default());
         let uplink = Self {
             connector: Rc::new(connector),

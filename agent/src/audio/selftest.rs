@@ -142,9 +142,9 @@ pub fn run(options: &Options) -> Report {
 impl Report {
     /// What it says of the microphone and of the loudspeaker; `None` where it says nothing.
     ///
-    /// A chirp that was not heard says nothing: which of the two it was nobody can tell, and a speakerphone that cancels
-    /// its own echo never hears itself. Zeros say nothing: microphones gate to them, and some mute by them. A person
-    /// who knows the device judges that, and no episode stands open until the next test.
+    /// A chirp that was not heard says nothing: which of the two it was nobody can tell, and a speakerphone that
+    /// cancels its own echo never hears itself. Zeros say nothing: microphones gate to them, and some mute by them. A
+    /// person who knows the device judges that, and no episode stands open until the next test.
     #[must_use]
     pub fn verdicts(&self) -> (Option<SelfTestOutcome>, Option<SelfTestOutcome>) {
         use SelfTestOutcome::{Failed, Passed};

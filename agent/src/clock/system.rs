@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use roomtone_protocol::enroll::BootId;
+use roomtone_protocol::id::EndpointId;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Moment, WallOffset};
@@ -46,10 +48,29 @@ pub fn slept() -> Duration {
     now().since(awake)
 }
 
+/// The life of the kernel in which both clocks count; `None` where the kernel tells none.
+#[must_use]
+pub fn boot_id() -> Option<BootId> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    // It has the form of an endpoint's id, and shares no more with it.
+    Some(BootId(text.trim().parse::<EndpointId>().ok()?.0))
+}
+
 fn read(clock: ClockId) -> Moment {
     let time = clock_gettime(clock);
     // Neither clock of a running Linux reads before its origin.
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     Moment::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_has_one_id() {
+        assert_eq!(boot_id(), boot_id());
+        assert_ne!(boot_id().expect("a running Linux tells its boot"), BootId([0; 16]));
+    }
 }

@@ -32,6 +32,7 @@ use std::time::Duration;
 pub use crate::spool::Position;
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::control::Control;
+use roomtone_protocol::enroll::BootId;
 use roomtone_protocol::frame::{Frame, WIRE_VERSION, decode_header, encode_link};
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::id::{EndpointId, Sequence};
@@ -141,6 +142,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Exchange {
     endpoint: EndpointId,
+    boot: Option<BootId>,
     limits: Limits,
     phase: Phase,
     backoff: Backoff,
@@ -184,6 +186,7 @@ impl Exchange {
         assert!(limits.window_bytes >= FRAME_BYTES_MAX, "the window takes one frame at least");
         Self {
             endpoint,
+            boot: None,
             limits,
             phase: Phase::Waiting { until: now },
             backoff: Backoff::new(limits.backoff_base, limits.backoff_ceiling),
@@ -194,6 +197,12 @@ impl Exchange {
             flush_until: None,
             counters: Counters::default(),
         }
+    }
+
+    /// The same link, told by its Hello from that of a machine that was cloned from this one.
+    #[must_use]
+    pub fn of_boot(self, boot: Option<BootId>) -> Self {
+        Self { boot, ..self }
     }
 
     /// The transport stands: prepares the Hello.
@@ -209,7 +218,7 @@ impl Exchange {
             epoch: held.oldest.epoch,
             oldest: held.oldest.sequence,
             now: stamp,
-            boot: None,
+            boot: self.boot,
         });
         let mut frame = vec![0; FRAME_BYTES_MAX];
         let length = encode_link(&hello, &mut frame).expect("FRAME_BYTES_MAX takes every message");

@@ -8,6 +8,7 @@ use roomtone_agent::uplink::exchange::{Event, Exchange, Held, Limits, Position};
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallCloseReason, CallClosed};
 use roomtone_protocol::control::Control;
+use roomtone_protocol::enroll::BootId;
 use roomtone_protocol::error::DecodeError;
 use roomtone_protocol::frame::{HEADER_BYTES, decode, encode_link, encode_record};
 use roomtone_protocol::hello::{HelloReply, RefuseReason};
@@ -116,7 +117,8 @@ fn close_cause(exchange: &mut Exchange) -> Option<Cause> {
 
 #[test]
 fn hello_comes_first_and_names_the_oldest_record_held() {
-    let mut exchange = Exchange::new(ENDPOINT, Limits::default(), START);
+    let boot = Some(BootId([9; 16]));
+    let mut exchange = Exchange::new(ENDPOINT, Limits::default(), START).of_boot(boot);
     assert_eq!(exchange.poll_timeout(), Some((START, "connect")));
     exchange.handle_timeout(START);
     assert_eq!(events(&mut exchange), [Event::Connect]);
@@ -126,6 +128,7 @@ fn hello_comes_first_and_names_the_oldest_record_held() {
     assert_eq!(length, bytes.len());
     let Some(Message::Hello(hello)) = frame.message else { panic!("{frame:?}") };
     assert_eq!((hello.endpoint, hello.epoch, hello.oldest), (ENDPOINT, EPOCH, Sequence(3)));
+    assert_eq!(hello.boot, boot);
     assert_eq!((hello.wire_min, hello.wire_max, hello.now), (1, 1, STAMP));
 }
 
