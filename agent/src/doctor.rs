@@ -56,7 +56,7 @@ pub enum TimeSource {
 /// How far a handshake with the collector came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reached {
-    /// To its end, and the collector has nothing against the certificate; in milliseconds.
+    /// To its end, and TLS has nothing against the certificate; what only a Hello tells (revoked, cloned) is not asked.
     Handshake {
         /// Name resolution and handshake.
         took_ms: u64,

@@ -26,7 +26,9 @@ const OBJECTION_TIMEOUT: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn examine(config_file: &Path, root: &Path) -> Facts {
     let (now, wall) = system::now_and_wall();
-    let loaded = Config::load(config_file);
+    // What lies beside a file without a folder in its name lies in this process's own.
+    let config_file = std::path::absolute(config_file).unwrap_or_else(|_| config_file.to_owned());
+    let loaded = Config::load(&config_file);
     let mut facts = Facts {
         config: Ok(config_file.display().to_string()),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),

@@ -13,7 +13,14 @@ use super::uplink_quic::{CollectorDouble, Manner, Pki, socket};
 /// Verdict and text of each check, and the exit code.
 fn doctor(config: &Path, root: &Path) -> (BTreeMap<String, (String, String)>, Option<i32>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roomtone-agent"));
-    command.arg("doctor").arg("--json").arg("--config").arg(config).arg("--root").arg(root);
+    command
+        .current_dir(root)
+        .arg("doctor")
+        .arg("--json")
+        .arg("--config")
+        .arg(config)
+        .arg("--root")
+        .arg(root);
     let done = command.output().unwrap();
     let shown: Value = serde_json::from_slice(&done.stdout).unwrap();
     let word = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
@@ -76,6 +83,17 @@ fn faults_of_the_identity_and_of_the_way_are_told_apart() {
     fs::write(pki.path("endpoint.crt"), "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
     let (found, _) = doctor(&config, &pki.path(""));
     assert!(found["certificate"].1.contains("run `roomtone-agent enroll`"), "{found:?}");
+}
+
+#[test]
+fn config_named_without_its_folder_has_its_spool_beside_it() {
+    let pki = Pki::new();
+    config(&pki, socket().local_addr().unwrap().port());
+    fs::write(pki.path("endpoint.crt"), "").unwrap();
+    let (found, _) = doctor(Path::new("agent.toml"), &pki.path(""));
+    let top = fs::canonicalize(pki.path("")).unwrap();
+    assert!(found["spool"].1.starts_with(&top.display().to_string()), "{found:?}");
+    assert!(found["agent"].1.contains("start it"), "{found:?}");
 }
 
 #[test]
