@@ -2,15 +2,15 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use roomtone_hw_tests::netns::TwoHosts;
 use roomtone_hw_tests::pair::Place;
 use serde_json::Value;
 
-const EXTRA: &str = "\n[media]\ncall_idle = \"5s\"\n\n[context]\nsocket = \"room.sock\"\n";
-const GUARD: Duration = Duration::from_secs(60);
+use super::wait;
 
+const EXTRA: &str = "\n[media]\ncall_idle = \"5s\"\n\n[context]\nsocket = \"room.sock\"\n";
 /// Says something on the context socket, as a room's script does.
 fn say(place: &Place, folder: &Path, arguments: &[&str]) -> Vec<u8> {
     let mut command = place.program("roomtone-agent");
@@ -24,19 +24,6 @@ fn rehearse(place: &Place, seconds: u32) {
     let mut command = place.program("roomtone-agent");
     command.args(["rehearse", "--seconds", &seconds.to_string()]);
     assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
-}
-
-/// Waits until the collector's list satisfies `done`.
-fn wait(place: &Place, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    let started = Instant::now();
-    loop {
-        let calls = place.calls().unwrap();
-        if done(&calls) {
-            return calls;
-        }
-        assert!(started.elapsed() < GUARD, "{what} did not happen: {calls:#?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 fn legs(call: &Value) -> usize {
@@ -56,6 +43,12 @@ fn context_holds_a_call_through_silence_and_the_next_one_splits() {
     say(&["begin", "--id", "a", "--service", "teams"]);
     let status: Value = serde_json::from_slice(&say(&["status", "--json"])).unwrap();
     assert_eq!((&status["inCall"], &status["source"]), (&true.into(), &"context".into()));
+    // Every device of this machine is closed, as in a call on hold.
+    let mut test = place.program("roomtone-agent");
+    test.arg("selftest").arg("--socket").arg(folder.path().join("room.sock"));
+    let refused = test.output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("a call is on"), "{refused:?}");
     let calls = wait(&place, "a call without packets", |calls| calls.len() == 1);
     assert_eq!((&calls[0]["id"], legs(&calls[0])), (&status["call"], 0));
     rehearse(&place, 3);

@@ -15,3 +15,24 @@ mod outage;
 mod quiet;
 mod refusals;
 mod supervised;
+
+use std::time::{Duration, Instant};
+
+use roomtone_hw_tests::pair::Place;
+use serde_json::Value;
+
+/// Nothing that a trial waits for takes nearly as long.
+const GUARD: Duration = Duration::from_secs(60);
+
+/// Waits until the collector's list satisfies `done`.
+fn wait(place: &Place, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let started = Instant::now();
+    loop {
+        let calls = place.calls().unwrap();
+        if done(&calls) {
+            return calls;
+        }
+        assert!(started.elapsed() < GUARD, "{what} did not happen: {calls:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

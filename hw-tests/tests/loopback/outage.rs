@@ -1,32 +1,19 @@
 //! Outages in the middle of a call: nothing acked is lost, nothing is stored twice.
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use roomtone_hw_tests::netns::TwoHosts;
 use roomtone_hw_tests::pair::Place;
 use serde_json::Value;
 
-const CALL_IDLE: &str = "\n[media]\ncall_idle = \"5s\"\n";
-const GUARD: Duration = Duration::from_secs(60);
+use super::wait;
 
+const CALL_IDLE: &str = "\n[media]\ncall_idle = \"5s\"\n";
 fn rehearse(place: &Place, seconds: u32) -> Child {
     let mut command: Command = place.program("roomtone-agent");
     command.args(["rehearse", "--loss", "1%", "--seconds", &seconds.to_string()]);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// Waits until the collector's list satisfies `done`.
-fn wait(place: &Place, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    let started = Instant::now();
-    loop {
-        let calls = place.calls().unwrap();
-        if done(&calls) {
-            return calls;
-        }
-        assert!(started.elapsed() < GUARD, "{what} did not happen: {calls:#?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 /// Every interval number of every leg once, and their sums equal to the leg's summary.
