@@ -7,11 +7,12 @@
 //! A shell: [`choice`] decides which devices and whether at all, the chirp's score decides what was heard.
 
 pub mod choice;
+mod tape;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use roomtone_protocol::device::DeviceSide;
@@ -21,11 +22,12 @@ use super::bell::Bell;
 use super::chirp::{self, CHIRP, Match};
 use super::cpal_host::{self, Event, OpenError, Samples, StartError, Stream};
 use super::inventory::Place;
-use super::level::{BufferLevel, Sample};
+use super::level::BufferLevel;
 use super::signal::{OpenFailure, SelfTestOutcome};
 use super::source::{Shape, Target, Width};
 use crate::clock::system;
 use choice::{Candidate, Chosen, Refused};
+use tape::{Player, Progress, Recorder, Recording};
 
 /// The rate of both streams; plugins convert it where a device has none like it.
 const RATE_HZ: u32 = 48_000;
@@ -34,8 +36,6 @@ const RATE_HZ: u32 = 48_000;
 const PERIOD_FRAMES: u32 = RATE_HZ / 20;
 /// Plugins make two channels of one and leave further ones out.
 const CHANNELS: u16 = 2;
-/// Silence before the chirp: amplifiers sleep, and need this long to wake.
-const LEAD: Duration = Duration::from_millis(300);
 /// How long the microphone listens on after the chirp: the longest delay that is found, wireless headsets have 0.3 s.
 const LISTEN: Duration = Duration::from_millis(1_200);
 /// How long the first buffer may take: what the watch of calls allows before `never_started`.
@@ -44,8 +44,6 @@ const START_WITHIN: Duration = Duration::from_secs(3);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How often the test looks whether something happened.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Buffers whose arrival is kept: those of 5 s at the shortest periods of drivers, 5 ms, four times.
-const ARRIVALS_MAX: usize = 4_096;
 /// Chirps at most: an overrun in the middle of one spoils it.
 const ATTEMPTS_MAX: u32 = 2;
 
@@ -510,124 +508,6 @@ struct Streams {
     recording: Option<Receiver<Recording>>,
 }
 
-/// What the two callbacks and the test tell each other.
-#[derive(Debug, Default)]
-struct Progress {
-    /// Frames that the microphone has delivered.
-    frames: AtomicU64,
-    /// From now on they are kept.
-    is_armed: AtomicBool,
-    /// When the chirp's first sample was handed to the loudspeaker, nanoseconds since boot.
-    played_ns: AtomicU64,
-    /// Its last sample was.
-    is_played: AtomicBool,
-}
-
-/// What was kept.
-#[derive(Debug, Default)]
-struct Recording {
-    samples: Vec<f32>,
-    /// For each buffer how many samples there were behind it, and when it arrived, nanoseconds since boot.
-    arrivals: Vec<(usize, u64)>,
-}
-
-impl Recording {
-    /// When a sample was taken, nanoseconds since boot. A buffer arrives when its last sample was taken, or later, so
-    /// the earliest answer is the nearest; buffers before it do not count, since an overrun may lie between.
-    fn taken_ns(&self, sample: usize) -> Option<u64> {
-        let behind = self.arrivals.iter().filter(|(samples, _)| *samples > sample);
-        let taken = behind.map(|(samples, at_ns)| {
-            let later_ns = (samples - sample) as u64 * 1_000_000_000 / u64::from(RATE_HZ);
-            at_ns.saturating_sub(later_ns)
-        });
-        taken.min()
-    }
-}
-
-/// The microphone's callback. All its memory is there from the start; when its stream closes it hands it back.
-struct Recorder {
-    progress: Arc<Progress>,
-    recording: Recording,
-    home: SyncSender<Recording>,
-}
-
-impl Recorder {
-    fn new(progress: Arc<Progress>, home: SyncSender<Recording>) -> Self {
-        let most = chirp::RECORDING_MAX.as_secs() * u64::from(RATE_HZ);
-        let samples = Vec::with_capacity(usize::try_from(most).unwrap_or(0));
-        let arrivals = Vec::with_capacity(ARRIVALS_MAX);
-        Self { progress, recording: Recording { samples, arrivals }, home }
-    }
-
-    fn handle(&mut self, samples: Samples<'_>, channels: u16) {
-        match samples {
-            Samples::Bits16(buffer) => self.keep(buffer, channels),
-            Samples::Bits32(buffer) => self.keep(buffer, channels),
-            Samples::Float(buffer) => self.keep(buffer, channels),
-        }
-    }
-
-    fn keep<S: Sample>(&mut self, buffer: &[S], channels: u16) {
-        let frames = buffer.len() as u64 / u64::from(channels.max(1));
-        self.progress.frames.fetch_add(frames, Ordering::Relaxed);
-        if !self.progress.is_armed.load(Ordering::Acquire) {
-            return;
-        }
-        let Recording { samples, arrivals } = &mut self.recording;
-        for frame in buffer.chunks_exact(usize::from(channels.max(1))) {
-            if samples.len() == samples.capacity() {
-                return;
-            }
-            let sum: f32 = frame.iter().map(|sample| sample.full_scale()).sum();
-            samples.push(sum / frame.len() as f32);
-        }
-        if arrivals.len() < arrivals.capacity() {
-            arrivals.push((samples.len(), system::now().as_nanos()));
-        }
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        // Nobody waits for it where the test has ended already.
-        let _ = self.home.try_send(std::mem::take(&mut self.recording));
-    }
-}
-
-/// The loudspeaker's callback: silence, the chirp, silence.
-struct Player {
-    sound: Arc<[i16]>,
-    progress: Arc<Progress>,
-    /// Frames of silence still to come before the chirp.
-    lead: usize,
-    at: usize,
-}
-
-impl Player {
-    fn new(sound: Arc<[i16]>, progress: Arc<Progress>) -> Self {
-        let lead = LEAD.as_millis() as usize * RATE_HZ as usize / 1_000;
-        Self { sound, progress, lead, at: 0 }
-    }
-
-    fn fill(&mut self, buffer: &mut [i16], channels: u16) {
-        for frame in buffer.chunks_exact_mut(usize::from(channels.max(1))) {
-            if self.lead > 0 {
-                self.lead -= 1;
-                continue;
-            }
-            let Some(sample) = self.sound.get(self.at) else {
-                self.progress.is_played.store(true, Ordering::Release);
-                return;
-            };
-            if self.at == 0 {
-                self.progress.played_ns.store(system::now().as_nanos(), Ordering::Relaxed);
-            }
-            self.at += 1;
-            frame.fill(*sample);
-        }
-    }
-}
-
 fn judge(recording: &Recording, played_ns: u64, report: &mut Report) -> End {
     let level = BufferLevel::of(&recording.samples, 1);
     if level.frames == 0 {
@@ -664,23 +544,6 @@ fn judge(recording: &Recording, played_ns: u64, report: &mut Report) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// 50 ms are 2,400 frames. After the second buffer 300 ms were lost; the third came 10 ms late.
-    #[test]
-    fn sample_is_dated_by_the_buffers_behind_it() {
-        let ms = 1_000_000;
-        let arrivals = vec![
-            (2_400, 1_050 * ms),
-            (4_800, 1_100 * ms),
-            (7_200, 1_460 * ms),
-            (9_600, 1_500 * ms),
-        ];
-        let recording = Recording { samples: vec![0.1; 9_600], arrivals };
-        assert_eq!(recording.taken_ns(0), Some(1_000 * ms));
-        // Sample 4,800 was taken 100 ms before the last buffer arrived.
-        assert_eq!(recording.taken_ns(4_800), Some(1_400 * ms));
-        assert_eq!(recording.taken_ns(9_600), None);
-    }
 
     fn report() -> Report {
         Report {

@@ -100,6 +100,11 @@ pub(super) fn run(command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the agent that listens there knows of a call; no where none listens.
+pub(super) fn is_on(at: &At) -> bool {
+    ask(&at.socket, &json!({ "status": true })).is_ok_and(|status| status.in_call)
+}
+
 /// Says one line and reads the answer.
 fn ask(socket: &Path, line: &serde_json::Value) -> anyhow::Result<Status> {
     let shown = socket.display();

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
+use super::call::{self, At};
 use crate::audio::chirp;
 use crate::audio::selftest::{self, Outcome, Report};
 
@@ -28,6 +29,8 @@ pub(super) struct Options {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    agent: At,
     /// Where proc and dev lie; for tests
     #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
     root: PathBuf,
@@ -63,7 +66,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
         capture: options.capture.clone(),
         render: options.render.clone(),
         level_db: options.volume,
-        in_call: Arc::new(AtomicBool::new(false)),
+        // A call on hold has no device open, and may go on at any moment.
+        in_call: Arc::new(AtomicBool::new(call::is_on(&options.agent))),
     });
     let is_heard = report.outcome == Outcome::Heard;
     if options.json {

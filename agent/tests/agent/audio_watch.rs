@@ -138,18 +138,24 @@ fn microphone_that_stops_moving_is_stalled_since_its_last_progress() {
     watch.stop();
 }
 
+/// A watch that is killed in a call whose microphone was unplugged; the episode as it told it.
+fn killed_in_a_fault(tree: &SoundTree) -> DeviceEpisode {
+    let mut watch = Watch::start(tree);
+    watch.open_call(CALL);
+    until(|| carry(tree).exists());
+    tree.unplug(0);
+    let episode = watch.episode();
+    // What kill -9 leaves: the file as it was when the record left. The thread itself ends with its test.
+    let kept = std::fs::read(carry(tree)).unwrap();
+    drop(watch.stop());
+    std::fs::write(carry(tree), kept).unwrap();
+    episode
+}
+
 #[test]
 fn restart_in_mid_fault_tells_the_same_episode_again() {
     let tree = headset_in_use();
-    let mut watch = Watch::start(&tree);
-    watch.open_call(CALL);
-    until(|| carry(&tree).exists());
-    tree.unplug(0);
-    let before = watch.episode();
-    // What kill -9 leaves: the file as it was when the record left. The thread itself ends with its test.
-    let kept = std::fs::read(carry(&tree)).unwrap();
-    drop(watch.stop());
-    std::fs::write(carry(&tree), kept).unwrap();
+    let before = killed_in_a_fault(&tree);
 
     let mut watch = Watch::start(&tree);
     // The restarted media watch draws another id.
@@ -175,14 +181,7 @@ fn episode_of_another_boot_is_ended_and_not_gone_on_with() {
     let random = tree.root().join("proc/sys/kernel/random");
     std::fs::create_dir_all(&random).unwrap();
     std::fs::write(random.join("boot_id"), "one\n").unwrap();
-    let mut watch = Watch::start(&tree);
-    watch.open_call(CALL);
-    until(|| carry(&tree).exists());
-    tree.unplug(0);
-    let before = watch.episode();
-    let kept = std::fs::read(carry(&tree)).unwrap();
-    drop(watch.stop());
-    std::fs::write(carry(&tree), kept).unwrap();
+    let before = killed_in_a_fault(&tree);
 
     std::fs::write(random.join("boot_id"), "two\n").unwrap();
     let mut watch = Watch::start(&tree);
