@@ -389,14 +389,9 @@ fn episodes(
     let endpoints = reader.endpoints()?;
     let chosen =
         endpoint.map(|given| naming::resolve(given, &endpoints)).transpose()?.map(|it| it.endpoint);
-    let mut told = Vec::new();
-    for it in endpoints.iter().filter(|it| chosen.is_none_or(|chosen| chosen == it.endpoint)) {
-        let episodes = reader.episodes(it.endpoint)?.into_values();
-        told.extend(
-            episodes.map(|told| EndpointEpisode { endpoint: it.endpoint, told: told.value }),
-        );
-    }
-    let latest = choice.latest(told);
+    let told = reader.episodes(chosen)?.into_iter();
+    let told = told.map(|((endpoint, _), told)| EndpointEpisode { endpoint, told: told.value });
+    let latest = choice.latest(told.collect());
     let names = Names::new(&endpoints);
     if reading.json {
         let episodes = latest.iter().map(|it| json::EndpointEpisode::new(it, &names)).collect();

@@ -68,14 +68,14 @@ pub trait StoreReader {
     /// [`StoreError`] where the store cannot be read.
     fn endpoints(&self) -> Result<Vec<EndpointFacts>, StoreError>;
 
-    /// The device episodes of an endpoint, in calls and outside, by episode.
+    /// The device episodes of one endpoint or of all, in calls and outside, by endpoint and episode.
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be read.
     fn episodes(
         &self,
-        endpoint: EndpointId,
-    ) -> Result<BTreeMap<u64, Told<DeviceEpisode>>, StoreError>;
+        endpoint: Option<EndpointId>,
+    ) -> Result<BTreeMap<(EndpointId, u64), Told<DeviceEpisode>>, StoreError>;
 
     /// The hourly totals of an endpoint, keyed by hours since 1970 on the endpoint's clock.
     ///

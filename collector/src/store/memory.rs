@@ -236,9 +236,14 @@ impl StoreReader for MemoryStore {
 
     fn episodes(
         &self,
-        endpoint: EndpointId,
-    ) -> Result<BTreeMap<u64, Told<DeviceEpisode>>, StoreError> {
-        Ok(self.endpoints.get(&endpoint).map(|held| held.episodes.clone()).unwrap_or_default())
+        endpoint: Option<EndpointId>,
+    ) -> Result<BTreeMap<(EndpointId, u64), Told<DeviceEpisode>>, StoreError> {
+        let asked = |id: &EndpointId| endpoint.is_none_or(|endpoint| endpoint == *id);
+        let held = self.endpoints.iter().filter(|(id, _)| asked(id));
+        let episodes = held.flat_map(|(id, held)| {
+            held.episodes.iter().map(|(episode, told)| ((*id, *episode), told.clone()))
+        });
+        Ok(episodes.collect())
     }
 
     fn hours(&self, endpoint: EndpointId) -> Result<BTreeMap<u64, HourTotals>, StoreError> {

@@ -79,13 +79,14 @@ fn dump(bench: &impl Bench) -> String {
             let id = endpoint.endpoint;
             text += &format!(
                 "{endpoint:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n",
-                reader.episodes(id).unwrap(),
+                reader.episodes(Some(id)).unwrap(),
                 reader.hours(id).unwrap(),
                 reader.host_intervals(id).unwrap(),
                 reader.path_intervals(id).unwrap(),
                 reader.opaque_records(id).unwrap(),
             );
         }
+        text += &format!("{:#?}\n", reader.episodes(None).unwrap());
         text += &format!("{:#?}\n", reader.self_tests(None, 0, 100).unwrap());
         text + &format!("{:#?}", reader.recent_calls(0, 100).unwrap())
     })

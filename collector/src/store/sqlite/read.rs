@@ -35,8 +35,10 @@ use crate::store::{
 const LEGS_MAX: i64 = 1_024;
 /// The most packs of one leg that are read from one day: a day has 8,640 intervals of 10 s.
 const PACKS_MAX: i64 = 20_000;
-/// The most episodes of one endpoint that are read from one day.
+/// The most episodes of one call that are read from one day.
 const EPISODES_MAX: i64 = 10_000;
+/// The most episodes of all endpoints that are read from one day: fifty of each of 2,000.
+const EPISODES_OF_ALL_MAX: i64 = 100_000;
 /// The most rows of host, path and unread records that are read of one endpoint and day.
 const ROWS_MAX: i64 = 20_000;
 
@@ -207,23 +209,25 @@ impl StoreReader for SqliteReader {
 
     fn episodes(
         &self,
-        endpoint: EndpointId,
-    ) -> Result<BTreeMap<u64, Told<DeviceEpisode>>, StoreError> {
+        endpoint: Option<EndpointId>,
+    ) -> Result<BTreeMap<(EndpointId, u64), Told<DeviceEpisode>>, StoreError> {
         let days = self.ask(Day(0), |connection| {
             connection
                 .prepare_cached(&format!(
-                    "SELECT {EPISODE} FROM device_episode WHERE \
-                     endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2"
+                    "SELECT {EPISODE}, e.id FROM device_episode AS d JOIN endpoint AS e ON e.key = d.endpoint \
+                     WHERE ?1 IS NULL OR e.id = ?1 LIMIT ?2"
                 ))?
-                .query_map(params![endpoint.0, EPISODES_MAX], read_episode)?
+                .query_map(params![endpoint.map(|it| it.0), EPISODES_OF_ALL_MAX], |row| {
+                    Ok((EndpointId(row.get(11)?), read_episode(row)?))
+                })?
                 .collect::<rusqlite::Result<Vec<_>>>()
         })?;
-        let mut episodes: BTreeMap<u64, Told<DeviceEpisode>> = BTreeMap::new();
-        for told in days.into_iter().flatten() {
-            let episode = told.value.episode;
-            let mut slot = episodes.remove(&episode);
+        let mut episodes: BTreeMap<(EndpointId, u64), Told<DeviceEpisode>> = BTreeMap::new();
+        for (endpoint, told) in days.into_iter().flatten() {
+            let key = (endpoint, told.value.episode);
+            let mut slot = episodes.remove(&key);
             tell(&mut slot, told);
-            episodes.extend(slot.map(|told| (episode, told)));
+            episodes.extend(slot.map(|told| (key, told)));
         }
         Ok(episodes)
     }
