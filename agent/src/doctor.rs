@@ -236,8 +236,7 @@ fn validity(certificate: &Certificate, wall_us: u64) -> (Verdict, String) {
             let text = format!("endpoint {endpoint}, good until {end}");
             // Renewal is due at two thirds of the life; at five sixths it has failed for days.
             if left < life / 6 {
-                let why =
-                    "it should have been renewed by now, look into the agent's log or enrol anew";
+                let why = "agents do not renew their certificates yet: make a token and enrol anew";
                 (Verdict::Warn, format!("{text}: {why}"))
             } else {
                 (Verdict::Ok, text)
@@ -381,7 +380,7 @@ mod tests {
             ("certificate", Verdict::Fail, "set the clock", |f| f.wall_us = 89 * DAY_US),
             ("certificate", Verdict::Fail, "enrol anew", |f| f.wall_us = 120 * DAY_US),
             // Five sixths of 30 days are day 115.
-            ("certificate", Verdict::Warn, "renewed", |f| f.wall_us = 115 * DAY_US + 1),
+            ("certificate", Verdict::Warn, "enrol anew", |f| f.wall_us = 115 * DAY_US + 1),
             ("key", Verdict::Warn, "chmod 0600", |f| f.key_mode = Some(0o640)),
             ("identity", Verdict::Fail, "differ", |f| f.identity = Some(Err("differ".into()))),
             ("collector", Verdict::Fail, "no answer", |f| {

@@ -2,7 +2,7 @@
 //!
 //! sd_notify(3) is one datagram of `KEY=value` lines to the socket that `NOTIFY_SOCKET` names. Without that variable,
 //! as on a terminal, nothing is said. A datagram is never waited for: a manager that does not read must not hold up
-//! a room. The collector has a twin of this file.
+//! a room, as the crate `sd-notify` would let it. The collector has a twin of this file.
 
 use std::ffi::OsStr;
 use std::io;
