@@ -5,20 +5,22 @@
 //! disagree, the crate is wrong.
 //!
 //! A *frame* is a hand-coded header ([`frame::Header`]) and a postcard body. Link frames ([`Hello`](hello::Hello),
-//! [`HelloReply`](hello::HelloReply), [`Ack`](ack::Ack), [`Control`](control::Control) and those of [`enroll`]) steer
-//! one connection; record frames carry one [`Record`](record::Record) that is known for ever by (endpoint, epoch,
-//! sequence).
+//! [`HelloReply`](hello::HelloReply), [`Ack`](ack::Ack), [`Control`](control::Control), those of [`enroll`],
+//! [`configuration`] and [`health`]) steer one connection; record frames carry one [`Record`](record::Record) that is
+//! known for ever by (endpoint, epoch, sequence).
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod ack;
 pub mod call;
+pub mod configuration;
 pub mod control;
 pub mod device;
 pub mod enroll;
 pub mod error;
 mod extension;
 pub mod frame;
+pub mod health;
 pub mod hello;
 pub mod host;
 pub mod id;

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ack::Ack;
+use crate::configuration::{Configuration, EffectiveConfiguration};
 use crate::control::Control;
 use crate::device::DeviceSummary;
 use crate::enroll::{EnrollReply, EnrollRequest, RenewReply, RenewRequest};
 use crate::error::DecodeError;
 use crate::extension;
+use crate::health::Health;
 use crate::hello::{Hello, HelloReply};
 use crate::record::Record;
 
@@ -32,6 +34,12 @@ pub enum Message {
     RenewRequest(RenewRequest),
     /// Answers it.
     RenewReply(RenewReply),
+    /// What the endpoint is to be set to, collector to agent.
+    Configuration(Configuration),
+    /// What it is set to, agent to collector.
+    EffectiveConfiguration(EffectiveConfiguration),
+    /// How the agent is, agent to collector.
+    Health(Health),
     /// A record, agent to collector; the frame's header gives its id.
     Record(Record),
 }
@@ -54,6 +62,12 @@ pub mod kind {
     pub const RENEW_REQUEST: u8 = 0x07;
     /// [`Message::RenewReply`](super::Message::RenewReply).
     pub const RENEW_REPLY: u8 = 0x08;
+    /// [`Message::Configuration`](super::Message::Configuration).
+    pub const CONFIGURATION: u8 = 0x09;
+    /// [`Message::EffectiveConfiguration`](super::Message::EffectiveConfiguration).
+    pub const EFFECTIVE_CONFIGURATION: u8 = 0x0a;
+    /// [`Message::Health`](super::Message::Health).
+    pub const HEALTH: u8 = 0x0b;
     /// [`Record::CallOpened`](crate::record::Record::CallOpened).
     pub const CALL_OPENED: u8 = 0x10;
     /// [`Record::CallClosed`](crate::record::Record::CallClosed).
@@ -97,6 +111,9 @@ impl Message {
             Self::EnrollReply(_) => kind::ENROLL_REPLY,
             Self::RenewRequest(_) => kind::RENEW_REQUEST,
             Self::RenewReply(_) => kind::RENEW_REPLY,
+            Self::Configuration(_) => kind::CONFIGURATION,
+            Self::EffectiveConfiguration(_) => kind::EFFECTIVE_CONFIGURATION,
+            Self::Health(_) => kind::HEALTH,
             Self::Record(record) => match record {
                 Record::CallOpened(_) => kind::CALL_OPENED,
                 Record::CallClosed(_) => kind::CALL_CLOSED,
@@ -124,6 +141,9 @@ impl Message {
             Self::EnrollReply(body) => encode(body, buffer),
             Self::RenewRequest(body) => encode(body, buffer),
             Self::RenewReply(body) => encode(body, buffer),
+            Self::Configuration(body) => encode(body, buffer),
+            Self::EffectiveConfiguration(body) => encode(body, buffer),
+            Self::Health(body) => encode(body, buffer),
             Self::Record(record) => match record {
                 Record::CallOpened(body) => encode(body, buffer),
                 Record::CallClosed(body) => encode(body, buffer),
@@ -155,6 +175,13 @@ impl Message {
             kind::ENROLL_REPLY => return decode(kind, body).map(|b| Some(Self::EnrollReply(b))),
             kind::RENEW_REQUEST => return decode(kind, body).map(|b| Some(Self::RenewRequest(b))),
             kind::RENEW_REPLY => return decode(kind, body).map(|b| Some(Self::RenewReply(b))),
+            kind::CONFIGURATION => {
+                return decode(kind, body).map(|b| Some(Self::Configuration(b)));
+            }
+            kind::EFFECTIVE_CONFIGURATION => {
+                return decode(kind, body).map(|b| Some(Self::EffectiveConfiguration(b)));
+            }
+            kind::HEALTH => return decode(kind, body).map(|b| Some(Self::Health(b))),
             kind::CALL_OPENED => Record::CallOpened(decode(kind, body)?),
             kind::CALL_CLOSED => Record::CallClosed(decode(kind, body)?),
             kind::LEG_OPENED => Record::LegOpened(decode(kind, body)?),

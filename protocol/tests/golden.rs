@@ -99,7 +99,10 @@ fn encode(message: &Message) -> Vec<u8> {
         | Message::EnrollRequest(_)
         | Message::EnrollReply(_)
         | Message::RenewRequest(_)
-        | Message::RenewReply(_) => encode_link(message, &mut buffer),
+        | Message::RenewReply(_)
+        | Message::Configuration(_)
+        | Message::EffectiveConfiguration(_)
+        | Message::Health(_) => encode_link(message, &mut buffer),
     };
     buffer.truncate(length.unwrap());
     buffer
@@ -135,7 +138,10 @@ fn id_of(message: &Message) -> RecordId {
         | Message::EnrollRequest(_)
         | Message::EnrollReply(_)
         | Message::RenewRequest(_)
-        | Message::RenewReply(_) => RecordId { epoch: Epoch(0), sequence: Sequence(0) },
+        | Message::RenewReply(_)
+        | Message::Configuration(_)
+        | Message::EffectiveConfiguration(_)
+        | Message::Health(_) => RecordId { epoch: Epoch(0), sequence: Sequence(0) },
     }
 }
 
@@ -252,8 +258,8 @@ fn every_known_kind_has_a_vector() {
     });
     let pinned: BTreeSet<u8> = vectors().iter().map(|(_, message)| message.kind()).collect();
     assert_eq!(known.collect::<BTreeSet<u8>>(), pinned);
-    // Link 0x01..=0x08 and records 0x10..=0x1a.
-    assert_eq!(pinned.len(), 19);
+    // Link 0x01..=0x0b and records 0x10..=0x1a.
+    assert_eq!(pinned.len(), 22);
 }
 
 #[test]

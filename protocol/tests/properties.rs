@@ -34,7 +34,10 @@ fn encode(id: RecordId, message: &Message, buffer: &mut [u8]) -> Result<usize, E
         | Message::EnrollRequest(_)
         | Message::EnrollReply(_)
         | Message::RenewRequest(_)
-        | Message::RenewReply(_) => encode_link(message, buffer),
+        | Message::RenewReply(_)
+        | Message::Configuration(_)
+        | Message::EffectiveConfiguration(_)
+        | Message::Health(_) => encode_link(message, buffer),
     }
 }
 

@@ -392,6 +392,8 @@ impl Exchange {
             }
             (Message::Ack(ack), Phase::Flowing(_)) => self.handle_ack(ack, now),
             (Message::Control(control), Phase::Flowing(_)) => self.handle_control(control, now),
+            // Nothing here is set by a collector yet.
+            (Message::Configuration(_), Phase::Flowing(_)) => self.counters.frames_skipped += 1,
             (
                 Message::HelloReply(_)
                 | Message::Ack(_)
@@ -401,6 +403,9 @@ impl Exchange {
                 | Message::EnrollReply(_)
                 | Message::RenewRequest(_)
                 | Message::RenewReply(_)
+                | Message::Configuration(_)
+                | Message::EffectiveConfiguration(_)
+                | Message::Health(_)
                 | Message::Record(_),
                 _,
             ) => self.close(Cause::Violation(Violation::Unexpected { kind }), now),

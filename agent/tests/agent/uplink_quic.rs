@@ -423,7 +423,10 @@ async fn serve(
                     | Message::EnrollRequest(_)
                     | Message::EnrollReply(_)
                     | Message::RenewRequest(_)
-                    | Message::RenewReply(_)) => {
+                    | Message::RenewReply(_)
+                    | Message::Configuration(_)
+                    | Message::EffectiveConfiguration(_)
+                    | Message::Health(_)) => {
                         panic!("the agent sent {other:?}")
                     }
                 }

@@ -327,7 +327,10 @@ impl World {
                 | Message::EnrollRequest(_)
                 | Message::EnrollReply(_)
                 | Message::RenewRequest(_)
-                | Message::RenewReply(_)) => {
+                | Message::RenewReply(_)
+                | Message::Configuration(_)
+                | Message::EffectiveConfiguration(_)
+                | Message::Health(_)) => {
                     panic!("the agent sent {other:?}")
                 }
             }

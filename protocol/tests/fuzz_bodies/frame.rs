@@ -46,7 +46,10 @@ fn check(bytes: &[u8]) -> Option<usize> {
                     | Message::EnrollRequest(_)
                     | Message::EnrollReply(_)
                     | Message::RenewRequest(_)
-                    | Message::RenewReply(_) => encode_link(&message, &mut again),
+                    | Message::RenewReply(_)
+                    | Message::Configuration(_)
+                    | Message::EffectiveConfiguration(_)
+                    | Message::Health(_) => encode_link(&message, &mut again),
                 }
                 .expect("what was decoded from a frame fits into one");
                 assert!(written <= length, "the shortest form is the one that is written");

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallCloseReason, CallClosed, CallOpened, CallPurpose};
+use roomtone_protocol::configuration::{
+    Arrival, Configuration, ConfigurationHash, ConfigurationState, EffectiveConfiguration, Outcome,
+};
 use roomtone_protocol::control::Control;
 use roomtone_protocol::device::{
     DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
@@ -15,6 +18,7 @@ use roomtone_protocol::enroll::{
     AuthorityFingerprint, BootId, EnrollRefusal, EnrollReply, EnrollRequest, RenewRefusal,
     RenewReply, RenewRequest, TokenId, TokenSecret,
 };
+use roomtone_protocol::health::{ClockState, Health, LinkTransport, Troubles};
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
@@ -485,6 +489,58 @@ fn renew_reply() -> impl Strategy<Value = RenewReply> {
     ]
 }
 
+fn configuration_hash() -> impl Strategy<Value = ConfigurationHash> {
+    any::<[u8; 8]>().prop_map(ConfigurationHash)
+}
+
+prop_compose! {
+    fn arrival()(
+        hash in configuration_hash(),
+        outcome in select(vec![
+            Outcome::InForce,
+            Outcome::OnTrial,
+            Outcome::WaitsForCall,
+            Outcome::Refused,
+            Outcome::RolledBack,
+        ]),
+        detail in text(),
+    ) -> Arrival {
+        Arrival { hash, outcome, detail }
+    }
+}
+
+prop_compose! {
+    fn configuration_state()(
+        effective in configuration_hash(),
+        in_force in prop::option::of(configuration_hash()),
+        latest in prop::option::of(arrival()),
+    ) -> ConfigurationState {
+        ConfigurationState { effective, in_force, latest }
+    }
+}
+
+prop_compose! {
+    fn health()(
+        now in stamp(),
+        interval_s in any::<u16>(),
+        (running_s, resident_kib, troubles) in (n32(), n32(), n32()),
+        (cpu_ms, spool_bytes, tap_received, tap_dropped) in (n64(), n64(), n64(), n64()),
+        clock in select(vec![
+            ClockState::Synchronised,
+            ClockState::Unsynchronised,
+            ClockState::Unknown,
+        ]),
+        transport in select(vec![LinkTransport::Quic, LinkTransport::Tcp]),
+        configuration in configuration_state(),
+    ) -> Health {
+        let troubles = Troubles(troubles);
+        Health {
+            now, interval_s, running_s, resident_kib, cpu_ms, spool_bytes, tap_received,
+            tap_dropped, clock, transport, troubles, configuration,
+        }
+    }
+}
+
 /// Any message.
 pub(crate) fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
@@ -500,6 +556,15 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             .prop_map(|csr| Message::RenewRequest(RenewRequest { csr }))
             .boxed(),
         1 => renew_reply().prop_map(Message::RenewReply).boxed(),
+        1 => (configuration_hash(), text())
+            .prop_map(|(hash, text)| Message::Configuration(Configuration { hash, text }))
+            .boxed(),
+        1 => (configuration_hash(), text())
+            .prop_map(|(hash, text)| {
+                Message::EffectiveConfiguration(EffectiveConfiguration { hash, text })
+            })
+            .boxed(),
+        1 => health().prop_map(Message::Health).boxed(),
         8 => record().prop_map(Message::Record).boxed(),
     ]
 }

@@ -7,6 +7,9 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use heapless::{String, Vec};
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallCloseReason, CallClosed, CallOpened, CallPurpose};
+use roomtone_protocol::configuration::{
+    Arrival, Configuration, ConfigurationHash, ConfigurationState, EffectiveConfiguration, Outcome,
+};
 use roomtone_protocol::control::Control;
 use roomtone_protocol::device::{
     DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
@@ -15,6 +18,7 @@ use roomtone_protocol::enroll::{
     AuthorityFingerprint, BootId, Der, EnrollRefusal, EnrollReply, EnrollRequest, RenewRefusal,
     RenewReply, RenewRequest, TokenId, TokenSecret,
 };
+use roomtone_protocol::health::{ClockState, Health, LinkTransport, Troubles};
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
@@ -56,6 +60,7 @@ fn record(record: Record) -> Message {
 pub(crate) fn vectors() -> std::vec::Vec<(&'static str, Message)> {
     let mut all = link();
     all.extend(enrolment());
+    all.extend(fleet());
     all.extend(calls());
     all.extend(intervals());
     all.extend(summaries());
@@ -136,6 +141,60 @@ fn link() -> std::vec::Vec<(&'static str, Message)> {
         ("control_going_away", Message::Control(Control::GoingAway)),
         ("control_self_test", Message::Control(Control::SelfTest)),
         ("control_probe", Message::Control(Control::Probe)),
+    ]
+}
+
+fn fleet() -> std::vec::Vec<(&'static str, Message)> {
+    // Not real hashes: whoever reads a text holds it against its hash, the wire does not.
+    let (first, second) =
+        (ConfigurationHash([0x1a; 8]), ConfigurationHash(core::array::from_fn(|i| i as u8)));
+    let configuration = |text: &str| {
+        Message::Configuration(Configuration { hash: first, text: text.try_into().unwrap() })
+    };
+    let health = Health {
+        now: STAMP,
+        interval_s: 60,
+        running_s: 86_400,
+        resident_kib: 9_748,
+        cpu_ms: 17_280,
+        spool_bytes: 131_072,
+        tap_received: 4_320_000,
+        tap_dropped: 12,
+        clock: ClockState::Synchronised,
+        transport: LinkTransport::Quic,
+        troubles: Troubles::default(),
+        configuration: ConfigurationState { effective: second, in_force: None, latest: None },
+    };
+    let configured = |in_force, outcome, detail: &str| {
+        let latest = Arrival { hash: first, outcome, detail: detail.try_into().unwrap() };
+        let configuration =
+            ConfigurationState { effective: second, in_force, latest: Some(latest) };
+        Message::Health(Health { configuration, ..health.clone() })
+    };
+    let troubled = Health {
+        clock: ClockState::Unsynchronised,
+        transport: LinkTransport::Tcp,
+        troubles: Troubles::MEMORY | Troubles::TAP_DROPS | Troubles::CERTIFICATE,
+        ..health.clone()
+    };
+    let clock_unknown = Health { clock: ClockState::Unknown, ..health.clone() };
+    vec![
+        ("configuration", configuration("[audio]\nlevels = true\n\n[log]\nlevel = \"debug\"\n")),
+        ("configuration_of_nothing", configuration("")),
+        (
+            "effective_configuration",
+            Message::EffectiveConfiguration(EffectiveConfiguration {
+                hash: second,
+                text: "[spool]\nbytes_max = \"100MiB\"\n".try_into().unwrap(),
+            }),
+        ),
+        ("health_in_force", configured(Some(first), Outcome::InForce, "")),
+        ("health_on_trial", configured(Some(first), Outcome::OnTrial, "")),
+        ("health_waits_for_call", configured(None, Outcome::WaitsForCall, "")),
+        ("health_refused", configured(None, Outcome::Refused, "audio.stall: 500ms to 1m")),
+        ("health_rolled_back", configured(None, Outcome::RolledBack, "no collector for 5m")),
+        ("health_troubled", Message::Health(troubled)),
+        ("health_clock_unknown", Message::Health(clock_unknown)),
     ]
 }
 
