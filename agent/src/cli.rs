@@ -74,7 +74,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct RunOptions {
     /// The TOML file that `--help` describes key by key
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = "/etc/roomtone/agent.toml")]
     config: PathBuf,
 }
 

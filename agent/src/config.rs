@@ -220,15 +220,19 @@ pub enum ConfigError {
         /// The nearest key, or where to find all of them.
         hint: String,
     },
-    /// A key that must be given is absent.
-    #[error("config {path:?}: {key} is missing; give {range}", path = path.display())]
-    Missing {
-        /// The file.
+    /// Nobody said where the collector is.
+    #[error(
+        "config {path:?}: collector.address is empty, and {file:?}, which enrolment writes, cannot be read: {source}; \
+         run `roomtone-agent enroll --token TOKEN`, or give the address",
+        path = path.display(), file = file.display()
+    )]
+    NotEnrolled {
+        /// The config file.
         path: PathBuf,
-        /// The key, with its section.
-        key: &'static str,
-        /// What it takes.
-        range: &'static str,
+        /// What enrolment writes.
+        file: PathBuf,
+        /// Why it is of no use.
+        source: io::Error,
     },
     /// A value that is not allowed.
     #[error("config {path:?}: {key} = {value} is not allowed; give {range}", path = path.display())]
@@ -267,7 +271,8 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    /// Checks a config's text; `path` is named in errors, and its directory is where relative paths start.
+    /// Checks a config's text; `path` is named in errors, and its directory is where relative paths start. Where the text
+    /// names no collector, the file is read that enrolment left beside the certificate.
     ///
     /// # Errors
     /// See [`ConfigError`].

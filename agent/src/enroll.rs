@@ -18,6 +18,7 @@ use roomtone_protocol::token::{Token, TokenError};
 use crate::identity::certificate::{Age, Certificate};
 use crate::identity::digest::sha256;
 use crate::identity::folder::{Folder, Found};
+use crate::identity::issuer::Issuer;
 use crate::identity::key::{Key, KeyError};
 use crate::show::rfc3339;
 
@@ -41,8 +42,8 @@ pub struct Enrolled {
     pub endpoint: EndpointId,
     /// Until when the certificate is good, in microseconds since 1970.
     pub not_after_us: u64,
-    /// The name that the collector's certificate carries.
-    pub server_name: String,
+    /// Where it reports to.
+    pub issuer: Issuer,
     /// What this machine's clock makes of the new certificate.
     pub age: Age,
 }
@@ -134,11 +135,15 @@ pub fn enroll(
         EnrollReply::Enrolled { endpoint, certificate, authority, server_name } => {
             let read = check(&token, &key, endpoint, &certificate, &authority)
                 .map_err(EnrollError::Answer)?;
-            folder.keep(&certificate, &key, &authority).map_err(in_folder)?;
+            let issuer = Issuer {
+                address: quic::target(&token),
+                server_name: server_name.as_str().to_owned(),
+            };
+            folder.keep(&certificate, &key, &authority, &issuer).map_err(in_folder)?;
             Ok(Enrolled {
                 endpoint,
                 not_after_us: read.not_after_us,
-                server_name: server_name.as_str().to_owned(),
+                issuer,
                 age: read.age(wall_us),
             })
         }

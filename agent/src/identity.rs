@@ -6,6 +6,7 @@
 pub mod certificate;
 pub mod digest;
 pub mod folder;
+pub mod issuer;
 pub mod key;
 
 mod pem;

@@ -61,7 +61,7 @@ pub(super) struct At {
 /// The config's own default.
 fn default_socket() -> &'static str {
     let option = REFERENCE.iter().find(|option| option.key == "context.socket");
-    option.and_then(|option| option.default).unwrap_or_default().trim_matches('"')
+    option.map(|option| option.default).unwrap_or_default().trim_matches('"')
 }
 
 /// Asks, and prints what comes of it.

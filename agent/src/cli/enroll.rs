@@ -5,13 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use roomtone_protocol::token::Token;
 
 use crate::clock::system;
 use crate::config::{Config, ConfigError};
-use crate::enroll::{self, EnrollError, Enrolled, Existing};
+use crate::enroll::{self, Enrolled, Existing};
 use crate::identity::certificate::Age;
 use crate::identity::folder::{DIRECTORY, Folder};
+use crate::identity::issuer::Issuer;
 use crate::show::rfc3339;
 
 /// What `enroll` takes.
@@ -45,8 +45,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     let (now, wall) = system::now_and_wall();
     let enrolled = enroll::enroll(&text, &folder, existing, wall.stamp(now).wall_us)
         .context("cannot enrol")?;
-    let token = Token::parse(&text).map_err(EnrollError::from)?;
-    let wanted = Wanted::new(&token, &enrolled, &folder);
+    let wanted = Wanted::new(&enrolled, &folder);
     let mut out = std::io::stdout().lock();
     writeln!(out, "enrolled as {} until {}", enrolled.endpoint, rfc3339(enrolled.not_after_us))?;
     writeln!(out, "identity in {}", folder.path().display())?;
@@ -76,7 +75,7 @@ fn token(options: &Options) -> anyhow::Result<String> {
     }
 }
 
-/// What the config must say for `run` to work with the new identity.
+/// What the config must say, and must not, for `run` to work with the new identity.
 struct Wanted {
     target: String,
     server_name: String,
@@ -85,18 +84,15 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn new(token: &Token, enrolled: &Enrolled, folder: &Folder) -> Self {
-        let (target, server_name) = (enroll::quic::target(token), enrolled.server_name.clone());
-        let mut text = format!("[collector]\naddress = {}\n", quoted(&target));
-        if server_name != token.host() {
-            text += &format!("server_name = {}\n", quoted(&server_name));
-        }
+    fn new(enrolled: &Enrolled, folder: &Folder) -> Self {
+        let Issuer { address, server_name } = enrolled.issuer.clone();
+        let mut text = String::new();
         if folder.path() != Path::new(DIRECTORY) {
             let file = |path: PathBuf| quoted(&path.display().to_string());
             let (own, authority) = (file(folder.endpoint_file()), file(folder.authority_file()));
-            text += &format!("\n[identity]\ncertificate = {own}\nkey = {own}\nca = {authority}\n");
+            text = format!("[identity]\ncertificate = {own}\nkey = {own}\nca = {authority}\n");
         }
-        Self { target, server_name, folder: folder.clone(), text }
+        Self { target: address, server_name, folder: folder.clone(), text }
     }
 
     /// Writes the config where there is none, and says what is left to do.
@@ -105,22 +101,28 @@ impl Wanted {
         let run = format!("`roomtone-agent run --config {shown}`");
         match Config::load(path) {
             Ok(config) if self.suits(&config, enrolled) => {
-                format!("{shown} fits; (re)start the agent: {run}")
+                format!("{shown} fits; the installed service starts now, without one: {run}")
             }
             Err(ConfigError::Unreadable { source, .. })
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
                 match self.write(path) {
-                    Ok(()) => format!("{shown} written; start the agent: {run}"),
+                    Ok(()) => {
+                        format!(
+                            "{shown} written; the installed service starts now, without one: {run}"
+                        )
+                    }
                     Err(error) => format!(
-                        "{shown} cannot be written ({error}); put this there:\n\n{}",
+                        "{shown} cannot be written ({error}); put this there:\n\n{HEAD}{}",
                         self.text
                     ),
                 }
             }
             Ok(_) | Err(_) => format!(
-                "{shown} is there and says something else; make it say this, without identity.endpoint, \
-                 and (re)start the agent:\n\n{}",
+                "{shown} is there and says something else; take collector.address, collector.server_name and \
+                 identity.endpoint out of it{}, and restart the agent{}{}",
+                if self.text.is_empty() { "" } else { ", make it say this" },
+                if self.text.is_empty() { "" } else { ":\n\n" },
                 self.text
             ),
         }
@@ -141,12 +143,14 @@ impl Wanted {
             fs::create_dir_all(folder)?;
         }
         let mut file = File::options().write(true).create_new(true).open(path)?;
-        let head =
-            "# Written by `roomtone-agent enroll`; `roomtone-agent run --help` lists all keys.\n";
-        file.write_all(format!("{head}{}", self.text).as_bytes())?;
+        file.write_all(format!("{HEAD}{}", self.text).as_bytes())?;
         file.sync_all()
     }
 }
+
+/// What stands at the top of a config that was written here.
+const HEAD: &str =
+    "# Written by `roomtone-agent enroll`; `roomtone-agent run --help` lists all keys.\n";
 
 /// A basic string of TOML. Hosts hold no quotes; a folder's name may.
 fn quoted(text: &str) -> String {

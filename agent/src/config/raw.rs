@@ -13,6 +13,7 @@ use super::{
     shorten,
 };
 use crate::audio::constants::Thresholds;
+use crate::identity::issuer::Issuer;
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -107,13 +108,6 @@ impl Raw {
         let key = |key: &'static str| Key::new(key, path);
         let directory = path.parent().unwrap_or(Path::new(""));
 
-        let (host, port) = key("collector.address").text(self.collector.address, address)?;
-        let server_name =
-            key("collector.server_name").text(self.collector.server_name, |name| {
-                (name.len() <= 253 && !name.contains(char::is_whitespace)).then(|| name.to_owned())
-            })?;
-        let server_name = if server_name.is_empty() { host.clone() } else { server_name };
-
         let file = |text: &str| (!text.is_empty()).then(|| directory.join(text));
         let own = self.identity;
         let identity = Identity {
@@ -124,6 +118,8 @@ impl Raw {
             key: key("identity.key").text(own.key, file)?,
             ca: key("identity.ca").text(own.ca, file)?,
         };
+
+        let collector = self.collector.check(path, &identity.certificate)?;
 
         let spool = Spool {
             directory: key("spool.directory").text(self.spool.directory, file)?,
@@ -177,16 +173,37 @@ impl Raw {
             })?,
         };
         let log = Log { level: key("log.level").text(self.log.level, |word| word.parse().ok())? };
-        Ok(Config {
-            collector: Collector { host, port, server_name },
-            identity,
-            spool,
-            tap,
-            media,
-            audio,
-            context,
-            log,
-        })
+        Ok(Config { collector, identity, spool, tap, media, audio, context, log })
+    }
+}
+
+impl RawCollector {
+    fn check(self, path: &Path, certificate: &Path) -> Result<Collector, ConfigError> {
+        let address_key = Key::new("collector.address", path);
+        let name_key = Key::new("collector.server_name", path);
+        let given = address_key.text(self.address, |text| {
+            if text.is_empty() { Some(None) } else { address(text).map(Some) }
+        })?;
+        let name = name_key.text(self.server_name, server_name)?;
+        let ((host, port), enrolled_as) = match given {
+            Some(found) => (found, String::new()),
+            None => {
+                let file = Issuer::beside(certificate);
+                let issuer = Issuer::read(&file).map_err(|source| ConfigError::NotEnrolled {
+                    path: path.to_owned(),
+                    file: file.clone(),
+                    source,
+                })?;
+                // Its values are held against the same rules; what is wrong there is named by the key.
+                let found = address(&issuer.address)
+                    .ok_or_else(|| address_key.refused(&format!("\"{}\"", issuer.address)))?;
+                let known_as = server_name(&issuer.server_name)
+                    .ok_or_else(|| name_key.refused(&format!("\"{}\"", issuer.server_name)))?;
+                (found, known_as)
+            }
+        };
+        let server_name = [name, enrolled_as].into_iter().find(|name| !name.is_empty());
+        Ok(Collector { server_name: server_name.unwrap_or_else(|| host.clone()), host, port })
     }
 }
 
@@ -210,7 +227,7 @@ impl<'a> Key<'a> {
     ) -> Result<T, ConfigError> {
         let text = match given {
             Some(text) => text,
-            None => self.default()?.trim_matches('"').to_owned(),
+            None => self.option.default.trim_matches('"').to_owned(),
         };
         parse(&text).ok_or_else(|| self.refused(&format!("\"{text}\"")))
     }
@@ -253,7 +270,7 @@ impl<'a> Key<'a> {
         let text = given.map(|count| count.to_string());
         let count = match &text {
             Some(text) => text.as_str(),
-            None => self.default()?,
+            None => self.option.default,
         };
         u64::from_str(count)
             .ok()
@@ -274,11 +291,6 @@ impl<'a> Key<'a> {
             .iter()
             .map(|text| text.parse().map_err(|_| self.refused(&format!("\"{text}\""))))
             .collect()
-    }
-
-    fn default(&self) -> Result<&'static str, ConfigError> {
-        let OptionDoc { key, range, default, .. } = *self.option;
-        default.ok_or_else(|| ConfigError::Missing { path: self.path.to_owned(), key, range })
     }
 
     fn refused(&self, value: &str) -> ConfigError {
@@ -302,6 +314,10 @@ fn address(text: &str) -> Option<(String, u16)> {
     // Without brackets, a colon in the host is an IPv6 address whose last group was taken for the port.
     let ambiguous = host.contains(':') && !text.starts_with('[');
     (!host.is_empty() && plain && !ambiguous).then(|| (host.to_owned(), port))
+}
+
+fn server_name(text: &str) -> Option<String> {
+    (text.len() <= 253 && !text.contains(char::is_whitespace)).then(|| text.to_owned())
 }
 
 fn interface(text: &str) -> Option<String> {

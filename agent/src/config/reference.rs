@@ -7,8 +7,8 @@ pub struct OptionDoc {
     pub key: &'static str,
     /// What its value is made of.
     pub unit: &'static str,
-    /// The value that holds where the key is absent, in TOML; `None` where the key must be given.
-    pub default: Option<&'static str>,
+    /// The value that holds where the key is absent, in TOML.
+    pub default: &'static str,
     /// Which values are allowed.
     pub range: &'static str,
     /// What it does, one sentence.
@@ -20,182 +20,182 @@ pub const REFERENCE: &[OptionDoc] = &[
     OptionDoc {
         key: "collector.address",
         unit: "host:port",
-        default: None,
-        range: "a host name or address (IPv6 in brackets) and a port of 1 to 65535",
+        default: "\"\"",
+        range: "a host, IPv6 in brackets, and a port of 1 to 65535; empty for who enrolled it",
         what: "where the collector listens, over UDP",
     },
     OptionDoc {
         key: "collector.server_name",
         unit: "host name",
-        default: Some("\"\""),
-        range: "a host name or address of at most 253 characters; empty for the host of collector.address",
+        default: "\"\"",
+        range: "at most 253 characters; empty for what enrolment said, or the address's host",
         what: "the name that the collector's certificate must carry",
     },
     OptionDoc {
         key: "identity.endpoint",
         unit: "id",
-        default: Some("\"\""),
+        default: "\"\"",
         range: "32 hexadecimal digits, hyphens allowed; empty for the id in the certificate",
         what: "the id of this endpoint, which must be the one in its certificate",
     },
     OptionDoc {
         key: "identity.certificate",
         unit: "path",
-        default: Some("\"/var/lib/roomtone/identity/endpoint.pem\""),
+        default: "\"/var/lib/roomtone/identity/endpoint.pem\"",
         range: "a PEM file of at most 64 KiB",
         what: "this endpoint's certificate, with its chain",
     },
     OptionDoc {
         key: "identity.key",
         unit: "path",
-        default: Some("\"/var/lib/roomtone/identity/endpoint.pem\""),
+        default: "\"/var/lib/roomtone/identity/endpoint.pem\"",
         range: "a PEM file of at most 64 KiB",
         what: "the private key of that certificate; may be the same file",
     },
     OptionDoc {
         key: "identity.ca",
         unit: "path",
-        default: Some("\"/var/lib/roomtone/identity/ca.pem\""),
+        default: "\"/var/lib/roomtone/identity/ca.pem\"",
         range: "a PEM file of at most 64 KiB",
         what: "the authority that issued the collector's certificate",
     },
     OptionDoc {
         key: "spool.directory",
         unit: "path",
-        default: Some("\"/var/lib/roomtone/spool\""),
+        default: "\"/var/lib/roomtone/spool\"",
         range: "a directory that this agent alone writes to",
         what: "where records wait until the collector has them on disk",
     },
     OptionDoc {
         key: "spool.bytes_max",
         unit: "bytes",
-        default: Some("\"100MiB\""),
+        default: "\"100MiB\"",
         range: "1MiB to 64GiB",
         what: "the most disk space that the spool takes; beyond it sheds by rule and reports it",
     },
     OptionDoc {
         key: "spool.headroom",
         unit: "bytes",
-        default: Some("\"10MiB\""),
+        default: "\"10MiB\"",
         range: "0 to 64GiB",
         what: "the free disk space that the spool leaves to others",
     },
     OptionDoc {
         key: "spool.inodes_min",
         unit: "count",
-        default: Some("100"),
+        default: "100",
         range: "0 to 1000000",
         what: "the free inodes that the spool leaves to others",
     },
     OptionDoc {
         key: "tap.interface",
         unit: "name",
-        default: Some("\"any\""),
+        default: "\"any\"",
         range: "an interface name of 1 to 15 characters, or any",
         what: "the network interface whose packet heads are read",
     },
     OptionDoc {
         key: "tap.snap_bytes",
         unit: "bytes",
-        default: Some("\"144B\""),
+        default: "\"144B\"",
         range: "128B to 1KiB",
         what: "how much of each packet is read: room for the headers, at most a head of the payload",
     },
     OptionDoc {
         key: "tap.ring_bytes",
         unit: "bytes",
-        default: Some("\"1MiB\""),
+        default: "\"1MiB\"",
         range: "512KiB to 64MiB",
         what: "the kernel's ring for packet heads, counted as the agent's own memory",
     },
     OptionDoc {
         key: "tap.block_timeout",
         unit: "duration",
-        default: Some("\"250ms\""),
+        default: "\"250ms\"",
         range: "10ms to 1s",
         what: "how long packet heads may wait in the ring before the agent wakes",
     },
     OptionDoc {
         key: "tap.local",
         unit: "addresses",
-        default: Some("[]"),
+        default: "[]",
         range: "up to 64 addresses; empty for those of the interfaces",
         what: "the addresses that count as this endpoint's own",
     },
     OptionDoc {
         key: "media.call_idle",
         unit: "duration",
-        default: Some("\"15s\""),
+        default: "\"15s\"",
         range: "5s to 5m",
         what: "how long after its last media packet a call is over",
     },
     OptionDoc {
         key: "audio.watch",
         unit: "boolean",
-        default: Some("true"),
+        default: "true",
         range: "true or false",
         what: "whether microphones and loudspeakers are watched, without opening them",
     },
     OptionDoc {
         key: "audio.levels",
         unit: "boolean",
-        default: Some("false"),
+        default: "false",
         range: "true or false",
         what: "whether microphones that a call uses are listened to; numbers only, no audio is kept",
     },
     OptionDoc {
         key: "audio.stall",
         unit: "duration",
-        default: Some("\"1s\""),
+        default: "\"1s\"",
         range: "500ms to 1m",
         what: "how long a running device may stand still, or four of its periods if longer",
     },
     OptionDoc {
         key: "audio.never_started",
         unit: "duration",
-        default: Some("\"3s\""),
+        default: "\"3s\"",
         range: "1s to 1m",
         what: "how long a start may take to the first frame, and a program to a working open",
     },
     OptionDoc {
         key: "audio.suspended",
         unit: "duration",
-        default: Some("\"3s\""),
+        default: "\"3s\"",
         range: "1s to 1m",
         what: "how long a device may be left standing after a sleep",
     },
     OptionDoc {
         key: "audio.zero_signal",
         unit: "duration",
-        default: Some("\"4s\""),
+        default: "\"4s\"",
         range: "1s to 1m",
         what: "how long a microphone may deliver exact zeros, where its silence is not zero",
     },
     OptionDoc {
         key: "audio.constant_signal",
         unit: "duration",
-        default: Some("\"4s\""),
+        default: "\"4s\"",
         range: "1s to 1m",
         what: "how long a microphone may deliver one value that is not zero",
     },
     OptionDoc {
         key: "audio.episode_healthy",
         unit: "duration",
-        default: Some("\"10s\""),
+        default: "\"10s\"",
         range: "1s to 5m",
         what: "how long a device must be healthy again before its episode is over",
     },
     OptionDoc {
         key: "context.socket",
         unit: "path",
-        default: Some("\"/run/roomtone/agent.sock\""),
+        default: "\"/run/roomtone/agent.sock\"",
         range: "at most 107 bytes with the config file's folder; empty for none",
         what: "where the room application says that a call begins and ends",
     },
     OptionDoc {
         key: "log.level",
         unit: "word",
-        default: Some("\"info\""),
+        default: "\"info\"",
         range: "off, error, warn, info, debug or trace",
         what: "how much is logged; names and addresses only from debug on; ROOMTONE_LOG overrides it",
     },
@@ -221,8 +221,9 @@ pub(super) fn sections() -> impl Iterator<Item = &'static str> {
 pub fn help() -> String {
     let mut text = String::from("Keys of the config file (TOML), each as section.key:\n");
     for OptionDoc { key, unit, default, range, what } in REFERENCE {
-        let default = default.map_or("required".to_owned(), |value| format!("default {value}"));
-        text.push_str(&format!("\n  {key} ({unit}, {default})\n      {what}\n      {range}\n"));
+        text.push_str(&format!(
+            "\n  {key} ({unit}, default {default})\n      {what}\n      {range}\n"
+        ));
     }
     text
 }
@@ -232,8 +233,7 @@ pub fn help() -> String {
 pub fn markdown() -> String {
     let mut text = String::from("| key | unit | default | range | what |\n|---|---|---|---|---|\n");
     for OptionDoc { key, unit, default, range, what } in REFERENCE {
-        let default = default.map_or("required".to_owned(), |value| format!("`{value}`"));
-        text.push_str(&format!("| `{key}` | {unit} | {default} | {range} | {what} |\n"));
+        text.push_str(&format!("| `{key}` | {unit} | `{default}` | {range} | {what} |\n"));
     }
     text
 }

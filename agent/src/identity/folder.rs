@@ -1,4 +1,5 @@
-//! The identity on disk: `endpoint.pem` with the certificate and its key (mode 0600), `ca.pem` beside it.
+//! The identity on disk: `endpoint.pem` with the certificate and its key (mode 0600), `ca.pem` and `collector.toml`
+//! beside it.
 //!
 //! Each file is whole or absent: written under another name, synced, renamed, and the folder synced. What root makes
 //! belongs to the owner of the folder above, so that the service whose state folder that is can read and renew it.
@@ -9,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::certificate::Certificate;
+use super::issuer::{self, Issuer};
 use super::key::Key;
 use super::pem;
 
@@ -90,12 +92,20 @@ impl Folder {
         tried
     }
 
-    /// Puts an identity in force: the authority first, so that no moment has a certificate that nobody here can use.
+    /// Puts an identity in force: the certificate last, so that no moment has one that nobody here can use, and whoever
+    /// waits for it finds all the rest.
     ///
     /// # Errors
     /// [`io::Error`] of the first step that went wrong; the certificate before is still there.
-    pub fn keep(&self, certificate: &[u8], key: &Key, authority: &[u8]) -> io::Result<()> {
+    pub fn keep(
+        &self,
+        certificate: &[u8],
+        key: &Key,
+        authority: &[u8],
+        issuer: &Issuer,
+    ) -> io::Result<()> {
         self.write(&self.authority_file(), &pem::certificate(authority))?;
+        self.write(&self.directory.join(issuer::FILE), &issuer.text())?;
         self.keep_certificate(certificate, key)
     }
 
@@ -163,6 +173,10 @@ mod tests {
     use super::*;
     use crate::identity::certificate::tests::certificate_for;
 
+    fn issuer() -> Issuer {
+        Issuer { address: "rooms.example.test:4433".to_owned(), server_name: "rooms".to_owned() }
+    }
+
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
@@ -176,12 +190,13 @@ mod tests {
         assert_eq!((folder.find(), mode(folder.path())), (Found::Nothing, 0o700));
         let key = Key::generate().unwrap();
         let der = certificate_for(&key);
-        folder.keep(&der, &key, b"authority").unwrap();
+        folder.keep(&der, &key, b"authority", &issuer()).unwrap();
         assert_eq!(folder.find(), Found::Identity(Certificate::read(&der).unwrap()));
         assert_eq!((mode(&folder.endpoint_file()), mode(&folder.authority_file())), (0o600, 0o600));
         let text = fs::read_to_string(folder.endpoint_file()).unwrap();
         assert!(text.ends_with(&key.pem()), "the key is in the same file");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+        assert_eq!(Issuer::read(&Issuer::beside(&folder.endpoint_file())).unwrap(), issuer());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing else is left");
     }
 
     #[test]
@@ -192,7 +207,7 @@ mod tests {
         fs::write(&partial, "half a ke").unwrap();
         assert_eq!(folder.find(), Found::Nothing);
         let key = Key::generate().unwrap();
-        folder.keep(&certificate_for(&key), &key, b"authority").unwrap();
+        folder.keep(&certificate_for(&key), &key, b"authority", &issuer()).unwrap();
         assert!(matches!(folder.find(), Found::Identity(_)));
         assert!(!partial.exists());
     }

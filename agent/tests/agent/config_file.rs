@@ -43,6 +43,34 @@ fn one_key_is_enough() {
 }
 
 #[test]
+fn without_an_address_it_is_the_collector_that_enrolled_this_endpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("agent.toml");
+    let own = "[identity]\ncertificate = \"id/endpoint.pem\"\n";
+    let parse = |text: &str| Config::parse(text, &file).map_err(|error| error.to_string());
+    let error = parse(own).unwrap_err();
+    assert!(error.contains("roomtone-agent enroll") && !error.contains('\n'), "{error}");
+
+    std::fs::create_dir(folder.path().join("id")).unwrap();
+    let enrolment = folder.path().join("id/collector.toml");
+    std::fs::write(&enrolment, "address = \"[2001:db8::1]:443\"\nserver_name = \"rooms.test\"\n")
+        .unwrap();
+    let found = parse(own).unwrap().collector;
+    assert_eq!(
+        (found.target().as_str(), found.server_name.as_str()),
+        ("[2001:db8::1]:443", "rooms.test")
+    );
+    // What the operator writes goes before it, each key for itself; another address has its own name.
+    let found = parse(&format!("{own}[collector]\nserver_name = \"other.test\"\n")).unwrap();
+    assert_eq!((found.collector.port, found.collector.server_name.as_str()), (443, "other.test"));
+    let found = parse(&format!("{own}[collector]\naddress = \"elsewhere.test:1\"\n")).unwrap();
+    assert_eq!(found.collector.server_name, "elsewhere.test");
+    // A file that somebody edited is held against the same rules.
+    std::fs::write(&enrolment, "address = \"nowhere\"\nserver_name = \"\"\n").unwrap();
+    assert!(parse(own).unwrap_err().contains("collector.address = \"nowhere\" is not allowed"));
+}
+
+#[test]
 fn defaults_written_out_are_the_defaults() {
     let mut text = String::new();
     let mut last = "";
@@ -52,11 +80,9 @@ fn defaults_written_out_are_the_defaults() {
             text.push_str(&format!("[{section}]\n"));
         }
         last = section;
-        let value = match (option.default, option.key) {
-            (Some(default), _) => default,
-            (None, "collector.address") => "\"collector.example:4433\"",
-            (None, other) => panic!("give {other} here and in MINIMAL"),
-        };
+        // Empty, it is what enrolment said, and here is no enrolment.
+        let is_address = option.key == "collector.address";
+        let value = if is_address { "\"collector.example:4433\"" } else { option.default };
         text.push_str(&format!("{key} = {value}\n"));
     }
     assert_eq!(parse(&text), parse(MINIMAL));
@@ -180,12 +206,6 @@ fn bad_values_are_named_with_key_value_and_range() {
         assert!(named && error.contains(range), "{error}");
         assert!(!error.contains('\n'), "{error:?}");
     }
-}
-
-#[test]
-fn missing_key_is_named_with_what_it_takes() {
-    let error = parse("").unwrap_err();
-    assert!(error.contains("collector.address is missing; give a host name"), "{error}");
 }
 
 #[test]

@@ -114,8 +114,12 @@ fn config_that_says_something_else_is_kept_and_the_lines_are_shown() {
     fs::write(bench.config(), own).unwrap();
     let done = bench.enroll(&["--token", &collector.token()]);
     let said = bench.said(&done);
-    assert!(done.status.success() && said.contains(&collector.target()), "{said}");
+    assert!(done.status.success() && said.contains("take collector.address"), "{said}");
     assert_eq!(fs::read_to_string(bench.config()).unwrap(), own);
+
+    fs::write(bench.config(), "[log]\nlevel = \"warn\"\n").unwrap();
+    let said = bench.said(&bench.enroll(&["--token", &collector.token(), "--force"]));
+    assert!(said.contains("make it say this") && said.contains("[identity]"), "{said}");
 }
 
 #[test]
