@@ -23,7 +23,7 @@ use crate::clock;
 use crate::config::{self, Config, ConfigError};
 use crate::dev_certificates::{self, DevCertificatesError};
 use crate::identity::authority::AuthorityError;
-use crate::identity::init::InitError;
+use crate::identity::init::{InitError, SYSTEM_CONFIG};
 use crate::identity::registry::RegistryError;
 use crate::naming::{self, NameError};
 use crate::report::json::{self, Detail};
@@ -47,7 +47,7 @@ enum Command {
     #[command(after_long_help = config_help())]
     Serve {
         /// The configuration file (TOML); see the end of `serve --help` for its options.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = SYSTEM_CONFIG)]
         config: PathBuf,
     },
     /// List the latest calls, newest first.
@@ -158,12 +158,12 @@ struct Reading {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Place {
-    /// The collector's configuration file, to find its store.
+    /// The collector's configuration file, to find its store [default: /etc/roomtone/collector.toml].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The store's directory.
+    /// The store's directory, where no configuration file is to be read.
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 }
@@ -513,35 +513,31 @@ impl Place {
     fn open(&self) -> Result<SqliteReader, CommandError> {
         // Reading commands tell on stderr which files they leave out, and nothing else.
         telemetry::start("warn");
-        let directory = match self.config()? {
-            Some(config) => config.store,
-            None => self.directory(),
-        };
-        Ok(SqliteReader::open(&directory)?)
+        Ok(SqliteReader::open(&self.find(|config| config.store, Path::to_owned)?)?)
     }
 
     /// Where the `serve` of this store listens.
     fn admin_socket(&self) -> Result<PathBuf, CommandError> {
-        Ok(match self.config()? {
-            Some(config) => config.admin_socket,
-            None => self.directory().join(config::ADMIN_SOCKET),
-        })
+        self.find(|config| config.admin_socket, |store| store.join(config::ADMIN_SOCKET))
     }
 
     /// Where the registry of tokens and endpoints is.
     fn registry(&self) -> Result<PathBuf, CommandError> {
-        Ok(match self.config()? {
-            Some(config) => config.registry,
-            None => self.directory().join(config::REGISTRY),
-        })
+        self.find(|config| config.registry, |store| store.join(config::REGISTRY))
     }
 
-    fn config(&self) -> Result<Option<Config>, CommandError> {
-        Ok(self.config.as_deref().map(Config::load).transpose()?)
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.store.clone().expect("clap requires one of the two")
+    /// A path that the config file names, or where it is by default in the store's directory.
+    fn find(
+        &self,
+        configured: impl FnOnce(Config) -> PathBuf,
+        in_store: impl FnOnce(&Path) -> PathBuf,
+    ) -> Result<PathBuf, CommandError> {
+        let file = match (&self.config, &self.store) {
+            (None, Some(directory)) => return Ok(in_store(directory)),
+            (Some(file), _) => file,
+            (None, None) => Path::new(SYSTEM_CONFIG),
+        };
+        Ok(configured(Config::load(file)?))
     }
 }
 

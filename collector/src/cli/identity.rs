@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::identity::authority::Authority;
 use crate::identity::digest::sha256;
-use crate::identity::init::{self, Plan};
+use crate::identity::init::{self, Layout, Plan};
 use crate::identity::reach::Reach;
 use crate::identity::registry::Registry;
 use crate::identity::standing::EndpointStanding;
@@ -30,16 +30,17 @@ use crate::report::identity as report;
 /// What a new collector is.
 #[derive(Debug, Args)]
 pub(super) struct InitArguments {
-    /// Where to put config and certificates.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    directory: PathBuf,
+    /// Where to put everything; without it, where the package has it: the config in /etc/roomtone, the rest in
+    /// /var/lib/roomtone-collector.
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
     /// Where agents reach this collector, like rooms.example.com:4433.
     #[arg(long, value_name = "HOST:PORT")]
     address: Reach,
     /// A further name or address of this collector; may be given more than once.
     #[arg(long = "name", value_name = "HOST", value_parser = parse_host)]
     names: Vec<String>,
-    /// Where the store goes, from the config's folder.
+    /// Where the store goes, from that folder.
     #[arg(long, value_name = "DIR", default_value = "store")]
     store: String,
 }
@@ -65,7 +66,7 @@ pub(super) enum TokenCommand {
         #[arg(long)]
         json: bool,
         /// The collector's configuration file.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = init::SYSTEM_CONFIG)]
         config: PathBuf,
     },
     /// List the tokens, newest first.
@@ -135,14 +136,21 @@ pub(super) struct Which {
 /// `init`.
 pub(super) fn init(arguments: InitArguments) -> Result<(), CommandError> {
     let InitArguments { directory, address, names, store } = arguments;
-    let made = init::init(&directory, &Plan { reach: address, names, store }, clock::wall_us())?;
+    let layout = match &directory {
+        Some(folder) => Layout::in_folder(folder),
+        None => Layout::system(),
+    };
+    let made = init::init(&layout, &Plan { reach: address, names, store }, clock::wall_us())?;
     let mut out: String = made.iter().map(|it| format!("made {}\n", it.display())).collect();
-    let config = directory.join(init::CONFIG);
-    let config = config.display();
-    out += &format!(
-        "next, start it and make a token for a room:\n  roomtone-collector serve --config {config}\n  \
-         roomtone-collector token create --config {config}\n"
-    );
+    let config = layout.config.display();
+    out += &match directory {
+        Some(_) => format!(
+            "next, start it and make a token for a room:\n  roomtone-collector serve --config {config}\n  \
+             roomtone-collector token create --config {config}\n"
+        ),
+        None => "the installed service starts now; make a token for a room:\n  roomtone-collector token create\n"
+            .to_owned(),
+    };
     print(&out)
 }
 

@@ -64,14 +64,19 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::dev_certificates;
-    use crate::identity::init::{self, Plan};
+    use crate::identity::init::{self, Layout, Plan};
 
     const DAY_US: u64 = 86_400_000_000;
 
     fn renewal(directory: &Path, made_us: u64) -> ServerRenewal {
         let reach = "rooms.example.test:4433".parse().unwrap();
         let names = vec!["192.0.2.7".to_owned()];
-        init::init(directory, &Plan { reach, names, store: "store".to_owned() }, made_us).unwrap();
+        init::init(
+            &Layout::in_folder(directory),
+            &Plan { reach, names, store: "store".to_owned() },
+            made_us,
+        )
+        .unwrap();
         let config = Config::load(&directory.join(init::CONFIG)).unwrap();
         open(&config).unwrap()
     }

@@ -30,8 +30,8 @@ struct Fleet {
 impl Fleet {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let out =
-            run(&["init", "--address", "localhost:4433", "--name", "127.0.0.1"], directory.path());
+        let reach = ["--address", "localhost:4433", "--name", "127.0.0.1"];
+        let out = run(&[&["init", "--directory", "."][..], &reach].concat(), directory.path());
         let said = String::from_utf8(out.stdout).unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let commands: Vec<_> = said.lines().filter(|line| line.starts_with("  ")).collect();
@@ -256,7 +256,7 @@ async fn log_holds_no_key_no_token_no_name_and_no_address() {
 #[test]
 fn init_overwrites_nothing_and_a_collector_without_authority_makes_no_token() {
     let directory = tempfile::tempdir().unwrap();
-    let init = ["init", "--address", "rooms.example.test:4433"];
+    let init = ["init", "--directory", ".", "--address", "rooms.example.test:4433"];
     assert!(run(&init, directory.path()).status.success());
     // Before `serve` has ever run.
     let text = run(&["token", "create", "--config", "collector.toml"], directory.path());
