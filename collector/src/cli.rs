@@ -174,6 +174,9 @@ pub enum CommandError {
     /// The config file is wrong: usage.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Nobody said where, and nothing is installed.
+    #[error("no {SYSTEM_CONFIG} here: name a config with --config or a store with --store")]
+    NoPlace,
     /// `serve` failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -265,7 +268,7 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::NoPlace => 2,
             Self::Serve(_)
             | Self::Store(_)
             | Self::DevCertificates(_)
@@ -535,7 +538,8 @@ impl Place {
         let file = match (&self.config, &self.store) {
             (None, Some(directory)) => return Ok(in_store(directory)),
             (Some(file), _) => file,
-            (None, None) => Path::new(SYSTEM_CONFIG),
+            (None, None) if Path::new(SYSTEM_CONFIG).exists() => Path::new(SYSTEM_CONFIG),
+            (None, None) => return Err(CommandError::NoPlace),
         };
         Ok(configured(Config::load(file)?))
     }
