@@ -271,8 +271,8 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    /// Checks a config's text; `path` is named in errors, and its directory is where relative paths start. Where the text
-    /// names no collector, the file is read that enrolment left beside the certificate.
+    /// Checks a config's text; `path` is named in errors, and its directory is where relative paths start. Where the
+    /// text names no collector, the file is read that enrolment left beside the certificate.
     ///
     /// # Errors
     /// See [`ConfigError`].

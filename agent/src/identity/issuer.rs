@@ -1,4 +1,4 @@
-//! Which collector issued the identity: what `enroll` learnt from the token and the answer, kept beside the certificate.
+//! Which collector issued the identity: what `enroll` learnt from the token and the answer, beside the certificate.
 //!
 //! It is no part of the operator's config file, which no program of ours edits: an endpoint that is enrolled at another
 //! collector goes there without anybody opening an editor.
