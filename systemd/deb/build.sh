@@ -21,12 +21,12 @@ trap 'rm -rf "$work"' EXIT
 
 # fill FILE: the file with its @WORDS@ replaced by what this package has.
 fill() {
-    sed -e "s|@PACKAGE@|$package|g" -e "s|@USER@|$USER|g" -e "s|@STATE@|$STATE|g" -e "s|@CERTIFICATE@|$CERTIFICATE|g" \
+    sed -e "s|@PACKAGE@|$package|g" -e "s|@USER@|$USER|g" -e "s|@STATE@|$STATE|g" -e "s|@CERTIFICATE@|$CERTIFICATE|g" -e "s|@CONFIG@|$CONFIG|g" \
         -e "/@MESSAGE@/{r systemd/deb/$package/message" -e 'd}' "$1"
 }
 
 for package in roomtone-agent roomtone-collector; do
-    # USER, STATE, CERTIFICATE, CONFIG
+    # USER, STATE, CERTIFICATE, CONFIG; CONFFILE: whether the package brings the config
     . "systemd/deb/$package/variables"
     root=$work/$package
     doc=$root/usr/share/doc/$package
@@ -36,7 +36,9 @@ for package in roomtone-agent roomtone-collector; do
         install -D -m 644 "systemd/$package.$kind" "$root/usr/lib/systemd/system/$package.$kind"
     done
     install -D -m 644 "systemd/$package.sysusers" "$root/usr/lib/sysusers.d/$package.conf"
-    install -D -m 644 "systemd/$CONFIG" "$root/etc/roomtone/$CONFIG"
+    install -D -m 644 "systemd/$package.tmpfiles" "$root/usr/lib/tmpfiles.d/$package.conf"
+    # The collector has none: its `init` writes one.
+    [ -z "$CONFFILE" ] || install -D -m 644 "systemd/${CONFIG##*/}" "$root$CONFIG"
     install -D -m 644 systemd/deb/copyright "$doc/copyright"
     gzip -9n <README.md >"$doc/README.md.gz"
     gzip -9n <"${package#roomtone-}/CHANGELOG.md" >"$doc/NEWS.md.gz"
@@ -51,7 +53,7 @@ for package in roomtone-agent roomtone-collector; do
     mkdir "$root/DEBIAN"
     sed -e "s|@VERSION@|$version|" -e "s|@ARCHITECTURE@|$architecture|" -e "s|@DEPENDS@|$depends|" \
         -e "s|@SIZE@|$(du -k -s --apparent-size "$root" | cut -f1)|" "systemd/deb/$package/control" >"$root/DEBIAN/control"
-    echo "/etc/roomtone/$CONFIG" >"$root/DEBIAN/conffiles"
+    [ -z "$CONFFILE" ] || echo "$CONFIG" >"$root/DEBIAN/conffiles"
     for script in postinst prerm postrm; do
         fill "systemd/deb/$script" >"$root/DEBIAN/$script"
         chmod 755 "$root/DEBIAN/$script"
