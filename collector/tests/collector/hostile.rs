@@ -93,6 +93,61 @@ async fn bytes_that_are_no_frames_end_their_connection_only() {
     scene.end().await;
 }
 
+/// The datagrams of somebody who scans ports: each kind of QUIC packet (RFC 9000 section 17) with a right head and
+/// garbage behind it, versions that nobody speaks, other protocols, and noise.
+fn scanned(number: u32) -> Vec<u8> {
+    let noise = |bytes: u32| {
+        (0..bytes).map(move |i| ((number ^ (i << 12)).wrapping_mul(2_654_435_761) >> 24) as u8)
+    };
+    let long = |first: u8, version: u32| {
+        let mut packet = vec![first];
+        packet.extend(version.to_be_bytes());
+        // Connection ids of 8 bytes, no token, a length of two bytes that fits 1,200 bytes in all.
+        packet.push(8);
+        packet.extend(noise(8));
+        packet.push(8);
+        packet.extend(noise(8));
+        packet.push(0);
+        packet.extend([0x44, 0x98]);
+        packet.extend(noise(1_176));
+        packet
+    };
+    match number % 12 {
+        0 => long(0xc3, 1),
+        1 => long(0xd3, 1),
+        2 => long(0xe3, 1),
+        3 => long(0xf3, 1),
+        4 => long(0xc3, 0x1a2a_3a4a),
+        5 => long(0x80, 0),
+        6 => std::iter::once(0x40).chain(noise(40)).collect(),
+        7 => b"\x16\xfe\xff\0\0\0\0\0\0\0\0\0\x20\x01\0\0\x14".to_vec(),
+        8 => {
+            b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".iter().copied().chain(noise(500)).collect()
+        }
+        9 => b"OPTIONS sip:a@b SIP/2.0\r\n\r\n".to_vec(),
+        10 => noise(number % 1_500).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scan_of_garbage_takes_nobody_down() {
+    let mut scene = Scene::new(LONG).await;
+    for round in 0..6 {
+        // Each from an address of its own, as far as a port makes one.
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for number in 0..600 {
+            // A datagram that the kernel has no room for was lost, as on any network.
+            let _ = socket.send_to(&scanned(round * 600 + number), scene.collector.address);
+        }
+        scene.good_is_unharmed().await;
+        // Somebody new is heard as well.
+        let newcomer = scene.greeted().await;
+        drop(newcomer);
+    }
+    scene.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_before_garbage_are_stored_and_acked() {
     let scene = Scene::new(LONG).await;
