@@ -20,6 +20,8 @@ PACKAGES_RUN := $(if $(SUDO),libcap2-bin)
 PACKAGES_DEB := dpkg-dev binutils git
 # The package's revision: raise it to build the same version again.
 DEB_REVISION ?= 1
+# What makes the Debian that packages are tried on.
+PACKAGES_FLEET := mmdebstrap libarchive-tools
 # Peers that figures are compared with.
 PACKAGES_BENCH := tshark $(PACKAGES_RUN)
 
@@ -98,11 +100,19 @@ hw-test-long: packages-build packages-test ## run the trials that take half an h
 	$(CARGO) build --workspace --locked --release --bins
 	$(TARGET)/release/roomtone-hw-tests trials --group long
 
+# The revision after this one is what trials upgrade to.
+.PHONY: hw-test-fleet
+hw-test-fleet: packages-test packages-fleet deb ## install, enrol, upgrade and purge the packages in a guest with systemd
+	$(CARGO) build --workspace --locked --release --bins
+	systemd/deb/build.sh $(TARGET)/deb/build/release $(TARGET)/deb/next $$(( $(DEB_REVISION) + 1 ))
+	$(TARGET)/release/roomtone-hw-tests trials --group fleet --packages $(TARGET)/deb
+
 # With a target folder of its own: the flags that keep this machine's paths out of the binaries would build all else anew.
 .PHONY: deb
 deb: packages-build packages-deb ## build the Debian packages of both programs into target/deb
 	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=roomtone --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo" \
 	  $(CARGO) build --locked --release --bins -p roomtone-agent -p roomtone-collector --target-dir $(TARGET)/deb/build
+	rm -f $(TARGET)/deb/*.deb
 	systemd/deb/build.sh $(TARGET)/deb/build/release $(TARGET)/deb $(DEB_REVISION)
 
 .PHONY: lint
@@ -128,7 +138,7 @@ clean: ## remove what was built and what `make run` keeps
 	$(CARGO) clean
 	rm -rf $(STATE)
 
-.PHONY: packages-build packages-run packages-test packages-bench packages-deb
+.PHONY: packages-build packages-run packages-test packages-bench packages-deb packages-fleet
 packages-build:
 	$(call install,$(PACKAGES_BUILD))
 	@command -v $(CARGO) >/dev/null || { echo "no cargo: install the Rust toolchain with rustup first (rustup.rs)" >&2; exit 1; }
@@ -140,3 +150,5 @@ packages-bench:
 	$(call install,$(PACKAGES_BENCH))
 packages-deb:
 	$(call install,$(PACKAGES_DEB))
+packages-fleet:
+	$(call install,$(PACKAGES_FLEET))

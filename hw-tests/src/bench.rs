@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::guest::{image, machine, packages};
+use crate::guest::{image, machine, packages, system};
 use crate::stage;
 use crate::stage::load::Gauge;
 use crate::trials::{self, Group, Trial};
@@ -32,10 +32,14 @@ pub struct Choice {
     pub filters: Vec<String>,
     /// Where cache, logs and report are kept.
     pub folder: PathBuf,
+    /// Where our Debian packages are, and in `next` the revision after them.
+    pub packages: PathBuf,
 }
 
 /// A guest boots in 6 to 12 s on a quiet machine.
 const BOOT_WITHIN: Duration = Duration::from_secs(90);
+/// The archive and the files that are made of it, 190 MB each, and room to run.
+const SYSTEM_MEMORY_MIB: u32 = 1_536;
 /// One guest at a time: two emulated machines on one host only prove that hosts can be busy.
 const LOCK_WITHIN: Duration = Duration::from_secs(3_600);
 
@@ -60,15 +64,16 @@ pub fn run(choice: &Choice) -> Result<bool> {
         .with_context(|| format!("cannot make {}", choice.folder.display()))?;
     let folder = fs::canonicalize(&choice.folder)?;
 
-    // A filter asks for what it names, however long that takes.
-    let takes_long = |trial: &Trial| {
-        trial.group == Group::Long && choice.group == Group::All && choice.filters.is_empty()
+    // A filter asks for what it names, however long that takes and whatever it needs.
+    let unasked = |trial: &Trial| match trial.group {
+        Group::Short | Group::All => None,
+        Group::Long => Some("it takes half an hour: --group long, make hw-test-long"),
+        Group::Fleet => Some("it needs our packages: make hw-test-fleet"),
     };
-    let excuse =
-        |trial: &Trial| {
-            bench.unable(trial).or(takes_long(trial)
-                .then_some("it takes half an hour: --group long, make hw-test-long"))
-        };
+    let excuse = |trial: &Trial| {
+        let asked = choice.group != Group::All || !choice.filters.is_empty();
+        bench.unable(trial).or(unasked(trial).filter(|_| !asked))
+    };
     let mut report = Report::default();
     let (able, unable): (Vec<&Trial>, Vec<&Trial>) =
         chosen.into_iter().partition(|trial| excuse(trial).is_none());
@@ -79,8 +84,13 @@ pub fn run(choice: &Choice) -> Result<bool> {
     let names: Vec<&str> = able.iter().map(|trial| trial.name).collect();
     match &bench.kind {
         Kind::Virtual(size) => {
-            let limit = able.iter().map(|trial| trial.limit).sum::<Duration>() + BOOT_WITHIN;
-            run_in_guest(&bench, *size, &names, &folder, limit, &mut report)?;
+            let (on_packages, beside): (Vec<&Trial>, Vec<&Trial>) =
+                able.into_iter().partition(|trial| trial.group == Group::Fleet);
+            for (trials, packages) in [(beside, None), (on_packages, Some(&*choice.packages))] {
+                if !trials.is_empty() {
+                    run_in_guest(&bench, *size, &trials, &folder, packages, &mut report)?;
+                }
+            }
         }
         Kind::Physical { .. } => {
             if let Some(reason) = absent(&bench) {
@@ -108,15 +118,19 @@ fn absent(bench: &Bench) -> Option<String> {
         .then(|| "the bench is attended, and nobody can answer: stdin is no terminal".to_owned())
 }
 
-/// Boots one guest that runs all trials, and takes their outcomes as they come.
+/// Boots one guest that runs all trials, and takes their outcomes as they come. With `debs` it is a Debian with systemd
+/// on which our packages can be installed.
 fn run_in_guest(
     bench: &Bench,
-    size: machine::Size,
-    names: &[&str],
+    mut size: machine::Size,
+    trials: &[&Trial],
     folder: &Path,
-    limit: Duration,
+    debs: Option<&Path>,
     report: &mut Report,
 ) -> Result<()> {
+    let names: Vec<&str> = trials.iter().map(|trial| trial.name).collect();
+    let mut limit = trials.iter().map(|trial| trial.limit).sum::<Duration>() + BOOT_WITHIN;
+    let debs = debs.map(system::Debs::find).transpose()?;
     let _lock = one_at_a_time(folder)?;
     let cache = folder.join("cache");
     fs::create_dir_all(&cache)?;
@@ -129,8 +143,18 @@ fn run_in_guest(
     // What an earlier run left would pass for this one's.
     let _ = fs::remove_dir_all(&share);
     fs::create_dir_all(&share)?;
-    let archive = cache.join("initramfs.cpio");
-    fs::write(&archive, image::build(&packages, programs)?)?;
+    let archive = match &debs {
+        None => {
+            let archive = cache.join("initramfs.cpio");
+            fs::write(&archive, image::build(&packages, programs)?)?;
+            archive
+        }
+        Some(debs) => {
+            size.memory_mib = size.memory_mib.max(SYSTEM_MEMORY_MIB);
+            limit += BOOT_WITHIN;
+            system::build(&packages, programs, debs, &cache)?
+        }
+    };
     fs::copy(&bench.file, share.join(stage::BENCH_FILE))?;
     fs::write(share.join(stage::TRIALS_FILE), names.join("\n"))?;
     fs::write(share.join(stage::GAUGE_FILE), serde_json::to_string(&Gauge::take()?)?)?;

@@ -48,6 +48,9 @@ enum Command {
         /// Where cache, logs and report.json are kept
         #[arg(long, value_name = "DIR", default_value = "target/hw-tests")]
         folder: PathBuf,
+        /// Where `make deb` put our packages; in `next` there, the revision after them. For the group fleet
+        #[arg(long, value_name = "DIR", default_value = "target/deb")]
+        packages: PathBuf,
         /// Run only trials whose name contains one of these
         #[arg(value_name = "PART")]
         filters: Vec<String>,
@@ -68,8 +71,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Play { state, seconds, once } => play::run(&state, seconds, once),
         Command::Figures { folder } => figures::run(&folder),
-        Command::Trials { bench, group, folder, filters } => {
-            return answer(bench::run(&Choice { bench, group, filters, folder }));
+        Command::Trials { bench, group, folder, packages, filters } => {
+            return answer(bench::run(&Choice { bench, group, filters, folder, packages }));
         }
         Command::Hold(options) => stubborn::hold(&options),
         Command::Stage { folder } => return answer(stage::run_in_guest(&folder)),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::process::{Running, output};
@@ -26,6 +26,8 @@ const AGENT_LINKED: &str = "the collector takes records";
 pub struct Place {
     state: PathBuf,
     programs: PathBuf,
+    /// The collector's config.
+    config: PathBuf,
     /// Put before each command line, such as `ip netns exec NAME`.
     prefix: Vec<String>,
     apart: bool,
@@ -38,21 +40,27 @@ impl Place {
     /// Where the folder cannot be made, or the programs were not built.
     pub fn new(state: &Path) -> Result<Self> {
         fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
-        let own = std::env::current_exe().context("a running program has a path")?;
-        let folders = own.ancestors().skip(1).take(2);
-        let Some(programs) = folders.into_iter().find(|f| f.join("roomtone-agent").is_file())
-        else {
-            bail!(
-                "no roomtone-agent beside {}: run `cargo build --workspace` first",
-                own.display()
-            );
-        };
+        let state = fs::canonicalize(state)?;
+        let agent = beside("roomtone-agent")?;
         Ok(Self {
-            state: fs::canonicalize(state)?,
-            programs: programs.to_owned(),
+            programs: agent.parent().unwrap_or(Path::new("/")).to_owned(),
+            config: state.join("collector.toml"),
+            state,
             prefix: Vec::new(),
             apart: false,
         })
+    }
+
+    /// The programs and the collector's config as the packages have them; what is made here goes to `state`.
+    #[must_use]
+    pub fn installed(state: &Path) -> Self {
+        Self {
+            state: state.to_owned(),
+            programs: "/usr/bin".into(),
+            config: "/etc/roomtone/collector.toml".into(),
+            prefix: Vec::new(),
+            apart: false,
+        }
     }
 
     /// The same programs, started behind `prefix`.
@@ -99,11 +107,7 @@ impl Place {
     /// Where it fails or does not print JSON.
     pub fn ask(&self, arguments: &[&str]) -> Result<Value> {
         let mut command = self.program("roomtone-collector");
-        command
-            .args(arguments)
-            .arg("--json")
-            .arg("--config")
-            .arg(self.state.join("collector.toml"));
+        command.args(arguments).arg("--json").arg("--config").arg(&self.config);
         let text = output(&mut command, [""; 0])?;
         serde_json::from_str(&text).context("the collector printed no JSON")
     }
@@ -204,4 +208,16 @@ impl Place {
         }
         Ok(agent)
     }
+}
+
+/// A program of ours that lies beside this one, or in the folder above, as for cargo's tests.
+///
+/// # Errors
+/// Where it was not built.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("a running program has a path")?;
+    let mut folders = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    folders.find(|path| path.is_file()).with_context(|| {
+        format!("no {name} beside {}: run `cargo build --workspace` first", own.display())
+    })
 }

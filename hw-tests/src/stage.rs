@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod hands;
+pub mod installed;
 pub mod load;
 pub mod modules;
 pub mod power;
@@ -149,6 +150,11 @@ impl Stage {
             self.watched = Some(Watched::start(&self.state)?);
         }
         self.watched.as_mut().context("it was just put there")
+    }
+
+    /// From now on the collector and the agent are those that systemd runs.
+    pub fn watch_installed(&mut self) {
+        self.watched = Some(Watched::installed(&self.state));
     }
 
     /// Traces a direction of the device from now on, into a file that the host gets.

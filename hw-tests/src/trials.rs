@@ -5,6 +5,7 @@ mod crash;
 mod device;
 mod endurance;
 mod faults;
+mod fleet;
 mod harmless;
 mod hostile;
 mod inventory;
@@ -46,6 +47,8 @@ pub enum Group {
     All,
     /// With `make hw-test-long`: half an hour and more each.
     Long,
+    /// With `make hw-test-fleet`: on a Debian with systemd, with our packages.
+    Fleet,
 }
 
 impl Group {
@@ -56,6 +59,7 @@ impl Group {
             Self::Short => other == Self::Short,
             Self::All => true,
             Self::Long => other == Self::Long,
+            Self::Fleet => other == Self::Fleet,
         }
     }
 }
@@ -145,6 +149,12 @@ pub const ALL: &[Trial] = &[
     levels::CONSTANT,
     levels::MUTES,
     levels::GATE,
+    fleet::WAITS,
+    fleet::STARTS,
+    fleet::CLOSED,
+    fleet::UNPLUG,
+    fleet::UPGRADE,
+    fleet::PURGE,
 ];
 
 #[cfg(test)]

@@ -309,7 +309,13 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("cpal", &["agent/src/audio/cpal_host.rs"]),
     (
         "toml",
-        &["agent/src/config.rs", "collector/src/config.rs", "hw-tests/src/bench/definition.rs"],
+        &[
+            "agent/src/config.rs",
+            "agent/src/identity/issuer.rs",
+            "collector/src/config.rs",
+            "collector/src/identity/init.rs",
+            "hw-tests/src/bench/definition.rs",
+        ],
     ),
     ("strsim", &["agent/src/config.rs", "collector/src/config.rs"]),
     (

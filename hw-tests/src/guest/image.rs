@@ -195,7 +195,8 @@ fn libraries_of(packages: &Packages, program: &Path) -> Result<Vec<(String, Path
     Ok(found)
 }
 
-fn add_modules(archive: &mut Archive, packages: &Packages) -> Result<()> {
+/// Adds the modules that trials need, named in the order of loading.
+pub(super) fn add_modules(archive: &mut Archive, packages: &Packages) -> Result<()> {
     let folder = packages.root.join("lib/modules").join(&packages.kernel_version).join("kernel");
     let mut files = BTreeMap::new();
     collect_modules(&folder, &mut files)?;
@@ -241,7 +242,7 @@ fn add_tree(archive: &mut Archive, folder: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listed =
         fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let mut paths = listed.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -249,6 +250,6 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

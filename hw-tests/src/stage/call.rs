@@ -23,7 +23,7 @@ pub struct Watched {
     with_levels: bool,
     /// Calls of killed agents, which nobody will end any more.
     left_open: Vec<String>,
-    _collector: Running,
+    _collector: Option<Running>,
 }
 
 /// A rehearsal that goes on; ended when dropped.
@@ -75,8 +75,29 @@ impl Watched {
             agent: Some(agent),
             with_levels: false,
             left_open: Vec::new(),
-            _collector: collector,
+            _collector: Some(collector),
         })
+    }
+
+    /// Takes those that were installed as services, and that systemd runs.
+    #[must_use]
+    pub fn installed(state: &Path) -> Self {
+        Self {
+            place: Place::installed(state),
+            address: String::new(),
+            agent: None,
+            with_levels: false,
+            left_open: Vec::new(),
+            _collector: None,
+        }
+    }
+
+    /// Asks the collector's own command line, as JSON.
+    ///
+    /// # Errors
+    /// Where it fails or does not print JSON.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        self.place.ask(arguments)
     }
 
     /// Sees whether the agent still runs.

@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use super::{wait_for, wall_ms};
 use crate::headset::serve;
-use crate::pair::Place;
+use crate::pair;
 use crate::process::Running;
 
 /// Whose hands.
@@ -60,7 +61,7 @@ impl Hands {
         let socket = state.join(name).with_extension("sock");
         // One that was killed left its socket.
         let _ = std::fs::remove_file(&socket);
-        let mut command = Place::new(state)?.program("roomtone-headset");
+        let mut command = Command::new(pair::beside("roomtone-headset")?);
         command.args(["serve", "--product", product, "--port", port, "--serial", name, "--socket"]);
         command.arg(&socket);
         let log = state.join(name).with_extension("log");
