@@ -8,5 +8,8 @@ pub mod digest;
 pub mod folder;
 pub mod issuer;
 pub mod key;
+pub mod renewal;
+pub mod seen;
+pub mod trusted_time;
 
 mod pem;

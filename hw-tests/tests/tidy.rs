@@ -162,6 +162,8 @@ const CORES: &[&str] = &[
     "agent/src/identity/certificate.rs",
     "agent/src/identity/digest.rs",
     "agent/src/identity/pem.rs",
+    "agent/src/identity/renewal.rs",
+    "agent/src/identity/trusted_time.rs",
     "agent/src/open_call.rs",
     "agent/src/media.rs",
     "agent/src/media/",

@@ -69,6 +69,13 @@ impl Certificate {
         Self::read(&block.ok_or(CertificateError::Absent)?.contents)
     }
 
+    /// From when on any certificate in DER is good, in microseconds since 1970; `None` for what is none.
+    #[must_use]
+    pub fn begin_us(der: &[u8]) -> Option<u64> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some(micros(certificate.validity().not_before))
+    }
+
     /// Where a wall clock stands towards its validity.
     #[must_use]
     pub fn age(&self, wall_us: u64) -> Age {

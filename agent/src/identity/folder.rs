@@ -25,6 +25,7 @@ pub const AUTHORITY_FILE: &str = "ca.pem";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
     directory: PathBuf,
+    endpoint_file: PathBuf,
 }
 
 /// What lies in a folder.
@@ -42,13 +43,22 @@ impl Folder {
     /// Names a folder; nothing is touched.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        let endpoint_file = directory.join(ENDPOINT_FILE);
+        Self { directory, endpoint_file }
+    }
+
+    /// The folder of a file with a certificate and its key, whatever that is called; nothing is touched.
+    #[must_use]
+    pub fn of_file(endpoint_file: PathBuf) -> Self {
+        let above = endpoint_file.parent().filter(|it| !it.as_os_str().is_empty());
+        let directory = above.unwrap_or(Path::new(".")).to_owned();
+        Self { directory, endpoint_file }
     }
 
     /// The file with the certificate and the key.
     #[must_use]
     pub fn endpoint_file(&self) -> PathBuf {
-        self.directory.join(ENDPOINT_FILE)
+        self.endpoint_file.clone()
     }
 
     /// The file with the authority.
@@ -82,7 +92,7 @@ impl Folder {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
             give_to_owner_above(&self.directory)?;
         }
-        let partial = self.directory.join(format!("{ENDPOINT_FILE}.partial"));
+        let partial = partial(&self.endpoint_file);
         let tried = create(&partial).and_then(|mut file| {
             // As much as the certificate and key will take.
             file.write_all(&[0; 4096])?;
@@ -118,16 +128,27 @@ impl Folder {
     }
 
     fn write(&self, path: &Path, text: &str) -> io::Result<()> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let mut file = create(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        give_to_owner_above(&partial)?;
-        fs::rename(&partial, path)?;
+        let partial = partial(path);
+        let renamed = create(&partial).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            give_to_owner_above(&partial)?;
+            fs::rename(&partial, path)
+        });
+        if renamed.is_err() {
+            // A disk that is full needs the room, and nobody needs half a key.
+            let _ = remove(&partial);
+        }
+        renamed?;
         File::open(&self.directory)?.sync_all()
     }
+}
+
+/// What a file is called until it is whole.
+fn partial(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    PathBuf::from(partial)
 }
 
 /// Reads the first certificate of a PEM file.
@@ -210,6 +231,31 @@ mod tests {
         folder.keep(&certificate_for(&key), &key, b"authority", &issuer()).unwrap();
         assert!(matches!(folder.find(), Found::Identity(_)));
         assert!(!partial.exists());
+    }
+
+    #[test]
+    fn next_certificate_takes_the_place_of_the_one_before_or_leaves_it() {
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::of_file(top.path().join("room.pem"));
+        let (first, next) = (Key::generate().unwrap(), Key::generate().unwrap());
+        folder.keep_certificate(&certificate_for(&first), &first).unwrap();
+        let before = fs::read(folder.endpoint_file()).unwrap();
+        // Nothing can be made here: the name is taken by a folder that is not empty.
+        let partial = top.path().join("room.pem.partial");
+        fs::create_dir_all(partial.join("x")).unwrap();
+        assert!(folder.prepare().is_err());
+        assert!(folder.keep_certificate(&certificate_for(&next), &next).is_err());
+        assert_eq!(fs::read(folder.endpoint_file()).unwrap(), before);
+        // The last step fails: what was written for it is not left.
+        fs::remove_dir_all(&partial).unwrap();
+        fs::remove_file(folder.endpoint_file()).unwrap();
+        fs::create_dir_all(folder.endpoint_file().join("x")).unwrap();
+        assert!(folder.keep_certificate(&certificate_for(&next), &next).is_err());
+        assert!(!partial.exists());
+        fs::remove_dir_all(folder.endpoint_file()).unwrap();
+        folder.keep_certificate(&certificate_for(&next), &next).unwrap();
+        let Found::Identity(found) = folder.find() else { panic!("an identity") };
+        assert_eq!(found.public_key, next.public_key());
     }
 
     #[test]
