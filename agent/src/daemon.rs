@@ -407,6 +407,8 @@ impl Journal {
         let live = status.connected_since.is_some();
         self.supervisor.status(if live {
             "observing, the collector takes records"
+        } else if status.refused.is_some() {
+            "observing, the collector refuses this endpoint: the log says why and what to do; records wait on disk"
         } else {
             "observing, records wait on disk for the collector"
         });

@@ -227,6 +227,13 @@ fn validity(certificate: &Certificate, wall_us: u64) -> (Verdict, String) {
             Verdict::Fail,
             format!("good from {begin} on, and the clock says {now}: set the clock"),
         ),
+        Age::Expired if wall_us - not_after_us < FORGIVEN_US => (
+            Verdict::Warn,
+            format!(
+                "good until {end}, and the clock says {now}: set the clock if that is wrong; \
+                 else a running agent renews it as soon as it reaches the collector, for 90 days from that end"
+            ),
+        ),
         Age::Expired => (
             Verdict::Fail,
             format!("good until {end}, and the clock says {now}: set the clock, or enrol anew"),
@@ -234,9 +241,10 @@ fn validity(certificate: &Certificate, wall_us: u64) -> (Verdict, String) {
         Age::Valid => {
             let (life, left) = (not_after_us - not_before_us, not_after_us - wall_us);
             let text = format!("endpoint {endpoint}, good until {end}");
-            // Renewal is due at two thirds of the life; at five sixths it has failed for days.
+            // Renewal is due at three quarters of the life at the latest; at five sixths it has failed for days.
             if left < life / 6 {
-                let why = "agents do not renew their certificates yet: make a token and enrol anew";
+                let why = "a running agent would have renewed it for days: its log says why it was not; start it, \
+                           replace the files as they were placed, or enrol anew";
                 (Verdict::Warn, format!("{text}: {why}"))
             } else {
                 (Verdict::Ok, text)
@@ -317,6 +325,9 @@ fn agent(context: Socket) -> (Verdict, String) {
     }
 }
 
+/// For how long after its end a certificate may be renewed (WIRE.md section 7.6): 90 days.
+const FORGIVEN_US: u64 = 90 * 86_400_000_000;
+
 /// TPACKET_V3 came with Linux 3.2 (packet(7)).
 const KERNEL_MIN: (u32, u32) = (3, 2);
 
@@ -378,7 +389,9 @@ mod tests {
             ("clock", Verdict::Warn, "systemd-timesyncd", |f| f.time = TimeSource::Unknown),
             ("certificate", Verdict::Fail, "enroll", |f| f.certificate = Some(Err("gone".into()))),
             ("certificate", Verdict::Fail, "set the clock", |f| f.wall_us = 89 * DAY_US),
-            ("certificate", Verdict::Fail, "enrol anew", |f| f.wall_us = 120 * DAY_US),
+            ("certificate", Verdict::Warn, "renews it", |f| f.wall_us = 120 * DAY_US),
+            ("certificate", Verdict::Warn, "renews it", |f| f.wall_us = 210 * DAY_US - 1),
+            ("certificate", Verdict::Fail, "enrol anew", |f| f.wall_us = 210 * DAY_US),
             // Five sixths of 30 days are day 115.
             ("certificate", Verdict::Warn, "enrol anew", |f| f.wall_us = 115 * DAY_US + 1),
             ("key", Verdict::Warn, "chmod 0600", |f| f.key_mode = Some(0o640)),

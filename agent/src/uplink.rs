@@ -1,8 +1,13 @@
 //! The uplink: carries the spool's records to the collector and its acks back.
 //!
 //! [`exchange`] decides, [`quic`] carries, [`Uplink::run`] joins them with the spool on the agent's one tokio thread.
-//! It wakes for new records, for bytes from the collector, for a keep-alive every 15 s, and for the exchange's
-//! deadlines; there is no polling timer.
+//! It wakes for new records, for bytes from the collector, for a keep-alive every 15 s, for the exchange's deadlines,
+//! and every 30 s to see whether another identity was put in force, as by `enroll --force`: then it connects with that
+//! one.
+//!
+//! A certificate that was renewed is used at once: the connection that brought it is left in order and the next one
+//! made with the new key. So the collector knows that the answer arrived, the key before is good for nothing any more,
+//! and whether the new one works shows while the agent is there to say so. Records wait on disk for that moment.
 //!
 //! Bounds: one read of the spool waiting to be sent, 4 KiB of bytes from the collector, the exchange's window.
 
@@ -12,6 +17,8 @@ pub mod quic;
 
 pub(crate) mod backoff;
 mod inbox;
+mod limits;
+mod renewing;
 mod window;
 
 use std::cell::RefCell;
@@ -24,15 +31,20 @@ use std::time::Duration;
 
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::control::Control;
+use roomtone_protocol::enroll::RenewReply;
+use roomtone_protocol::hello::RefuseReason;
 use roomtone_protocol::time::Stamp;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::Moment;
 use crate::clock::system;
 use crate::config::{Collector, Identity};
+use crate::identity::seen::Seen;
+use crate::identity::trusted_time::TrustedTime;
 use cause::Cause;
-use exchange::{Event, Exchange, Held, Limits, Position};
+use exchange::{Event, Exchange, Held, Limits, NoRenewal, Position};
 use quic::{Connector, Link, LinkError};
+use renewing::Renewing;
 
 /// What the uplink needs of the spool.
 pub trait Backlog {
@@ -103,14 +115,18 @@ pub struct Settings {
     pub limits: Limits,
     /// How long one address of the collector may take to complete a handshake.
     pub attempt_timeout: Duration,
+    /// How often the identity's files are looked at.
+    pub look_every: Duration,
 }
 
 impl Settings {
-    /// The default bounds; 5 s for a handshake are ten round trips to a geostationary satellite.
+    /// The default bounds; 5 s for a handshake are ten round trips to a geostationary satellite. Whoever enrols a room
+    /// anew waits half a minute at most; three calls of stat(2) in that time cost nothing.
     #[must_use]
     pub fn new(collector: Collector, identity: Identity) -> Self {
         let attempt_timeout = Duration::from_secs(5);
-        Self { collector, identity, limits: Limits::default(), attempt_timeout }
+        let look_every = Duration::from_secs(30);
+        Self { collector, identity, limits: Limits::default(), attempt_timeout, look_every }
     }
 }
 
@@ -123,6 +139,9 @@ pub struct LinkStatus {
     pub transport: &'static str,
     /// Why the last connection ended or did not come to be; `None` before the first failure.
     pub last_error: Option<String>,
+    /// Why the collector does not hear this endpoint, where only a person can help; `None` again once it takes
+    /// records.
+    pub refused: Option<RefuseReason>,
     /// The last ack handed to the spool.
     pub acked: Option<Ack>,
     /// The collector claimed records that the spool never wrote, as after a restored disk image. `None` again once it
@@ -134,6 +153,13 @@ pub struct LinkStatus {
 pub struct Uplink<B, C> {
     connector: Rc<Connector>,
     exchange: Exchange,
+    renewing: Renewing,
+    /// The SHA-256 of the certificate that the last connection was made with.
+    in_use: Option<[u8; 32]>,
+    /// The identity's files when they were read last.
+    seen: Seen,
+    look_every: Duration,
+    look_at: Moment,
     backlog: B,
     appended: Arc<Notify>,
     requests: mpsc::Sender<Control>,
@@ -178,14 +204,21 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         requests: mpsc::Sender<Control>,
         clock: C,
     ) -> Result<(Self, watch::Receiver<LinkStatus>), LinkError> {
-        let Settings { collector, identity, limits, attempt_timeout } = settings;
+        let Settings { collector, identity, limits, attempt_timeout, look_every } = settings;
+        let (renewing, seen) = (Renewing::new(&identity), Seen::look(&identity));
         let connector = Connector::new(collector, identity, attempt_timeout)?;
-        let exchange = Exchange::new(connector.endpoint()?, limits, moment(clock()))
-            .of_boot(system::boot_id());
+        let now = moment(clock());
+        let exchange =
+            Exchange::new(connector.bearer()?.endpoint, limits, now).of_boot(system::boot_id());
         let (status, watcher) = watch::channel(LinkStatus::default());
         let uplink = Self {
             connector: Rc::new(connector),
             exchange,
+            renewing,
+            in_use: None,
+            seen,
+            look_every,
+            look_at: now + look_every,
             backlog,
             appended,
             requests,
@@ -206,19 +239,23 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         let mut received = vec![0; RECEIVE_BYTES];
         let appended = Arc::clone(&self.appended);
         loop {
-            self.refill();
-            while let Some(event) = self.exchange.poll_event() {
+            loop {
+                // Before each event and behind the last: acting on one may have brought bytes to send.
+                self.refill();
+                let Some(event) = self.exchange.poll_event() else { break };
                 self.act(event).await;
             }
             if self.exchange.is_finished() {
                 break;
             }
-            let due = self.exchange.poll_timeout().map(|(at, _)| at.since(self.now()));
+            let due = [self.exchange.poll_timeout(), self.renewing.core.poll_timeout()];
+            let due = due.into_iter().flatten().map(|(at, _)| at).fold(self.look_at, Moment::min);
+            let due = due.since(self.now());
             let input = tokio::select! {
                 // In this order: a collector that never stops talking must not starve a deadline.
                 biased;
                 () = &mut shutdown, if !stopping => Input::Shutdown,
-                () = sleep(due) => Input::Due,
+                () = tokio::time::sleep(due) => Input::Due,
                 () = appended.notified() => Input::Appended,
                 input = transport_input(
                     &mut self.transport,
@@ -229,21 +266,25 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             let now = self.now();
             match input {
                 Input::Connected(Ok(link)) => {
-                    self.transport = Transport::Up(link);
                     self.unserved_told = false;
                     self.status.send_modify(|status| status.transport = quic::TRANSPORT);
+                    self.bear(&link);
+                    self.transport = Transport::Up(link);
                     let held = self.held();
                     self.exchange.handle_connected(held, (self.clock)(), now);
                 }
                 Input::Connected(Err(error))
                 | Input::Received(Err(error))
-                | Input::Sent(Err(error)) => self.disconnect(&error),
+                | Input::Sent(Err(error)) => {
+                    tracing::debug!(%error, "the link's end");
+                    self.disconnect(error.to_string(), &error.without_names());
+                }
                 Input::Received(Ok(length)) => {
                     self.exchange.handle_bytes(&received[..length], now);
                 }
                 Input::Sent(Ok(length)) => self.sent += length,
                 Input::Appended => self.exchange.handle_appended(),
-                Input::Due => self.exchange.handle_timeout(now),
+                Input::Due => self.handle_due(now),
                 Input::Shutdown => {
                     stopping = true;
                     self.exchange.handle_shutdown(now);
@@ -259,10 +300,19 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         match event {
             Event::Connect => {
                 let connector = Rc::clone(&self.connector);
+                // Before they are read: what changes meanwhile is found at the next look.
+                self.seen = Seen::look(connector.identity());
+                let own_us = (self.clock)().wall_us;
+                let collector_us = self.renewing.core.collector_us(self.now());
+                let time = TrustedTime { collector_us, ..TrustedTime::own(own_us) };
                 self.transport =
-                    Transport::Connecting(Box::pin(async move { connector.connect().await }));
+                    Transport::Connecting(Box::pin(async move { connector.connect(time).await }));
             }
-            Event::Welcomed { collector_version, from } => {
+            Event::RenewFirst { wall_us } => self.renew_first(wall_us),
+            Event::Renewed(reply) => self.handle_renewed(reply),
+            Event::Welcomed { collector_version, from, wall_us } => {
+                self.renewing.core.handle_clock(wall_us, self.now());
+                self.renewing.core.handle_linked();
                 tracing::info!(
                     collector_version = ?collector_version.as_str(),
                     epoch = %from.epoch,
@@ -274,6 +324,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                 self.status.send_modify(|status| {
                     status.connected_since = Some(stamp);
                     status.collector_ahead = None;
+                    status.refused = None;
                 });
             }
             Event::CollectorBehind { next, oldest } => tracing::warn!(
@@ -310,13 +361,97 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                     }
                     self.status.send_modify(|status| status.collector_ahead = Some(claim));
                 }
+                if let Some(refused) = refusal_of_identity(&cause) {
+                    self.status.send_modify(|status| status.refused = Some(refused));
+                }
                 let code = if cause == Cause::Shutdown { CLOSE_DONE } else { CLOSE_REBUILD };
                 if let Transport::Up(link) = std::mem::replace(&mut self.transport, Transport::Down)
                 {
                     link.close(code, close_reason(&cause)).await;
                 }
-                self.disconnect(&cause);
+                if cause == Cause::NewIdentity {
+                    // No failure: the next connection is on its way.
+                    self.lose();
+                    self.status.send_modify(|status| status.connected_since = None);
+                } else {
+                    let text = cause.to_string();
+                    self.disconnect(text.clone(), &text);
+                }
             }
+        }
+    }
+
+    /// Takes note of the identity that a connection was made with.
+    fn bear(&mut self, link: &Link) {
+        let quic::Bearer { endpoint, certificate, fingerprint } = (*link.bearer).clone();
+        self.exchange.handle_endpoint(endpoint);
+        self.renewing.core.handle_certificate(certificate);
+        self.in_use = Some(fingerprint);
+    }
+
+    fn handle_due(&mut self, now: Moment) {
+        self.exchange.handle_timeout(now);
+        if self.renewing.core.is_due(now) {
+            self.ask(now);
+        }
+        if self.look_at <= now {
+            self.look_at = now + self.look_every;
+            self.look(now);
+        }
+    }
+
+    /// Sees whether somebody put another identity in force.
+    fn look(&mut self, now: Moment) {
+        let seen = Seen::look(self.connector.identity());
+        if seen == self.seen {
+            return;
+        }
+        match self.connector.bearer() {
+            Ok(bearer) if self.in_use == Some(bearer.fingerprint) => self.seen = seen,
+            // Seen is what a connection was made with: until one was, each look finds this anew.
+            Ok(_) if self.in_use.is_some() => {
+                tracing::info!("the identity's files were replaced, connecting with them");
+                self.exchange.handle_identity(now);
+            }
+            Ok(_) => {}
+            // Half replaced, perhaps: the next look finds the rest.
+            Err(error) => tracing::debug!(%error, "the identity's files are being replaced"),
+        }
+    }
+
+    /// Asks for the next certificate.
+    fn ask(&mut self, now: Moment) {
+        match self.renewing.request(random(now), now) {
+            Ok(csr) => {
+                if self.exchange.handle_renewal(csr, now) {
+                    tracing::debug!("asked for the next certificate");
+                } else {
+                    self.renewing.core.handle_failed(random(now), now);
+                }
+            }
+            Err(why) => self.exchange.handle_no_renewal(why, now),
+        }
+    }
+
+    fn renew_first(&mut self, wall_us: u64) {
+        let now = self.now();
+        self.renewing.core.handle_clock(wall_us, now);
+        if self.renewing.core.may_renew_first(now) {
+            tracing::info!("the certificate has expired, asking for the next one");
+            self.ask(now);
+        } else {
+            tracing::warn!(
+                "the collector takes a certificate that it has just renewed for expired"
+            );
+            self.exchange.handle_no_renewal(NoRenewal::Unable, now);
+        }
+    }
+
+    fn handle_renewed(&mut self, reply: Option<Box<RenewReply>>) {
+        let now = self.now();
+        match self.renewing.handle_reply(reply.map(|reply| *reply), random(now), now) {
+            Ok(()) => self.exchange.handle_identity(now),
+            Err(why) => self.exchange.handle_no_renewal(why, now),
         }
     }
 
@@ -347,23 +482,29 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         }
     }
 
-    fn disconnect(&mut self, why: &dyn fmt::Display) {
+    /// The transport is gone.
+    fn lose(&mut self) {
         self.transport = Transport::Down;
         self.outbox.clear();
         self.sent = 0;
         let now = self.now();
         self.exchange.handle_disconnected(random(now), now);
+        self.renewing.core.handle_unlinked(random(now), now);
+    }
+
+    /// `text` says why, and `plain` the same without names and addresses.
+    fn disconnect(&mut self, text: String, plain: &str) {
+        self.lose();
         if self.exchange.is_finished() {
             return;
         }
-        let text = why.to_string();
         // A collector that is away for a day is one line, not one a minute.
         if self.status.borrow().last_error.as_ref() == Some(&text)
             && self.status.borrow().connected_since.is_none()
         {
-            tracing::debug!(reason = %text, "no link");
+            tracing::debug!(reason = plain, "no link");
         } else {
-            tracing::warn!(reason = %text, "no link");
+            tracing::warn!(reason = plain, "no link");
         }
         self.status.send_modify(|status| {
             status.connected_since = None;
@@ -392,13 +533,6 @@ async fn transport_input(transport: &mut Transport, outbox: &[u8], received: &mu
     }
 }
 
-async fn sleep(due: Option<Duration>) {
-    match due {
-        Some(due) => tokio::time::sleep(due).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn moment(stamp: Stamp) -> Moment {
     Moment::from_nanos(stamp.uptime_us.saturating_mul(1_000))
 }
@@ -408,10 +542,40 @@ fn random(now: Moment) -> u64 {
     getrandom::u64().unwrap_or_else(|_| now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
+/// The reason of a refusal that only a person can mend.
+fn refusal_of_identity(cause: &Cause) -> Option<RefuseReason> {
+    match cause {
+        Cause::NotRenewed => Some(RefuseReason::Expired),
+        Cause::Refused { reason: Some(reason), .. } => match reason {
+            RefuseReason::EndpointMismatch
+            | RefuseReason::Revoked
+            | RefuseReason::Expired
+            | RefuseReason::Cloned
+            | RefuseReason::UnknownEndpoint => Some(*reason),
+            RefuseReason::WireVersion
+            | RefuseReason::Busy
+            | RefuseReason::NoHello
+            | RefuseReason::InUse => None,
+        },
+        Cause::Refused { reason: None, .. }
+        | Cause::HelloTimeout
+        | Cause::NoProgress
+        | Cause::Violation(_)
+        | Cause::CollectorAhead { .. }
+        | Cause::RenewTimeout
+        | Cause::NewIdentity
+        | Cause::GoingAway
+        | Cause::Shutdown => None,
+    }
+}
+
 /// What the collector is told; its own log has no use for this machine's advice to its operator.
 fn close_reason(cause: &Cause) -> &'static str {
     match cause {
         Cause::HelloTimeout => "no answer to the hello",
+        Cause::RenewTimeout => "no answer to the request to renew",
+        Cause::NotRenewed => "no certificate came of it",
+        Cause::NewIdentity => "coming back with another certificate",
         Cause::NoProgress => "no ack progress",
         Cause::Violation(_) => "protocol violation",
         Cause::Refused { .. } => "refused",

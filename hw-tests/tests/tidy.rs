@@ -183,6 +183,7 @@ const CORES: &[&str] = &[
     "agent/src/uplink/cause.rs",
     "agent/src/uplink/exchange.rs",
     "agent/src/uplink/inbox.rs",
+    "agent/src/uplink/limits.rs",
     "agent/src/uplink/window.rs",
     "agent/src/clock/packet_clock.rs",
     "collector/src/call.rs",

@@ -14,6 +14,7 @@ use crate::audio::alsa_proc::SoundFiles;
 use crate::clock::system;
 use crate::config::Config;
 use crate::identity::folder::read_certificate;
+use crate::identity::trusted_time::TrustedTime;
 use crate::tap::live::ANY_INTERFACE;
 use crate::tap::{LiveOptions, LiveTap};
 use crate::uplink::quic::{Connector, LinkError};
@@ -63,7 +64,7 @@ fn with_config(config: &Config, root: &Path, facts: &mut Facts) {
     match Connector::new(collector, identity, attempt_timeout) {
         Ok(connector) => {
             facts.identity = Some(Ok(()));
-            facts.collector = Some(reach(&connector));
+            facts.collector = Some(reach(&connector, TrustedTime::own(facts.wall_us)));
         }
         Err(error) => facts.identity = Some(Err(error.to_string())),
     }
@@ -92,14 +93,14 @@ fn time_source(root: &Path) -> TimeSource {
     }
 }
 
-fn reach(connector: &Connector) -> Reached {
+fn reach(connector: &Connector, time: TrustedTime) -> Reached {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Reached::No(error.to_string()),
     };
     let reached = runtime.block_on(async {
         let begin = Instant::now();
-        let mut link = connector.connect().await?;
+        let mut link = connector.connect(time).await?;
         let took = begin.elapsed();
         // TLS 1.3 ends for the client before the server has looked at its certificate.
         let mut byte = [0; 1];

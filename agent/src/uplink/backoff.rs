@@ -3,8 +3,13 @@
 //! After the n-th failure in a row the pause is uniform in `0..=min(ceiling, base * 2^(n-1))`. Full jitter spreads a
 //! fleet whose collector restarted over the whole span, where a jitter of some per cent would keep it in step. The
 //! random number is an argument: a core draws none.
+//!
+//! Where only a person can help the pause is long instead, and uniform in the upper half of its span: nobody is to come
+//! back at once with what was refused a moment ago.
 
 use std::time::Duration;
+
+use crate::identity::renewal::upper_half;
 
 /// Failures in a row, and the pause that follows from them.
 #[derive(Debug)]
@@ -12,6 +17,32 @@ pub(crate) struct Backoff {
     base: Duration,
     ceiling: Duration,
     failures: u32,
+}
+
+/// Refusals in a row that only a person can mend, and the long pause that follows from them.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    base: Duration,
+    ceiling: Duration,
+    count: u32,
+}
+
+impl Refusals {
+    pub(crate) fn new(base: Duration, ceiling: Duration) -> Self {
+        Self { base, ceiling, count: 0 }
+    }
+
+    /// Starts over, because what was refused is in order, or is another now.
+    pub(crate) fn forget(&mut self) {
+        self.count = 0;
+    }
+
+    /// Counts one refusal and returns the pause; `random` is uniform over all of `u64`.
+    pub(crate) fn pause(&mut self, random: u64) -> Duration {
+        let cap = self.base.saturating_mul(1 << self.count).min(self.ceiling);
+        self.count = (self.count + 1).min(DOUBLINGS_MAX);
+        upper_half(cap, random)
+    }
 }
 
 impl Backoff {
@@ -64,6 +95,20 @@ mod tests {
         backoff.exhaust();
         assert_eq!(backoff.pause(0), Duration::ZERO);
         assert_eq!(backoff.pause(1 << 63), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn refusal_is_repeated_after_hours_and_never_at_once() {
+        let mut refusals = Refusals::new(Duration::from_secs(7_200), Duration::from_secs(21_600));
+        let hours = |it: &mut Refusals, random| it.pause(random).as_secs_f64() / 3600.0;
+        // Half of 2, 4 and 6 hours at the least.
+        for least in [1.0, 2.0, 3.0, 3.0] {
+            assert_eq!(hours(&mut refusals, 0), least);
+        }
+        refusals.forget();
+        for most in [2.0, 4.0, 6.0, 6.0] {
+            assert!((hours(&mut refusals, u64::MAX) - most).abs() < 1e-6);
+        }
     }
 
     #[test]

@@ -33,6 +33,12 @@ pub enum Cause {
         /// The next record that the spool would have written.
         newest: Sequence,
     },
+    /// The collector did not answer a request for a certificate in time.
+    RenewTimeout,
+    /// The certificate has expired, and no other came.
+    NotRenewed,
+    /// Another identity is in force than the one that the connection was made with.
+    NewIdentity,
     /// The collector announced its departure.
     GoingAway,
     /// The agent ends.
@@ -82,7 +88,7 @@ impl fmt::Display for Cause {
                 let advice = match reason {
                     Some(RefuseReason::EndpointMismatch) => {
                         "identity.endpoint differs from the id in the certificate, \
-                         correct one of them or enrol anew"
+                         correct one of them or enrol anew; asking again in hours"
                     }
                     Some(RefuseReason::WireVersion) => {
                         "no wire version in common, upgrade the collector first, then the agents"
@@ -91,18 +97,24 @@ impl fmt::Display for Cause {
                     Some(RefuseReason::NoHello) => {
                         "it saw no hello, is something between the two altering the traffic?"
                     }
-                    Some(RefuseReason::Revoked) => "this identity was revoked, enrol anew",
+                    Some(RefuseReason::Revoked) => {
+                        "this identity was revoked, enrol anew (`roomtone-agent enroll --force`); \
+                         asking again in hours"
+                    }
                     Some(RefuseReason::Expired) => {
-                        "the certificate has expired, renew it or enrol anew"
+                        "the certificate expired too long ago to be renewed, or is not the last one issued, \
+                         enrol anew (`roomtone-agent enroll --force`); asking again in hours"
                     }
                     Some(RefuseReason::Cloned) => {
-                        "another machine uses this identity too, enrol this one anew"
+                        "another machine uses this identity too, enrol this one anew \
+                         (`roomtone-agent enroll --force`); asking again in hours"
                     }
                     Some(RefuseReason::InUse) => {
                         "another machine is connected with this identity, trying again later"
                     }
                     Some(RefuseReason::UnknownEndpoint) => {
-                        "it takes only endpoints that it enrolled, enrol this one"
+                        "it takes only endpoints that it enrolled, enrol this one \
+                         (`roomtone-agent enroll --force`); asking again in hours"
                     }
                     None => "for a reason that this version does not know, upgrade this agent",
                 };
@@ -114,6 +126,13 @@ impl fmt::Display for Cause {
                 "the collector has records of epoch {epoch} up to {next}, the spool only up to {newest}: \
                  was a disk image restored? going on in a new epoch"
             ),
+            Self::RenewTimeout => {
+                f.write_str("the collector did not answer a request for a certificate in time")
+            }
+            Self::NotRenewed => f.write_str(
+                "the certificate has expired and was not renewed; the line before says why",
+            ),
+            Self::NewIdentity => f.write_str("another identity is in force"),
             Self::GoingAway => f.write_str("the collector is going away"),
             Self::Shutdown => f.write_str("the agent ends"),
         }

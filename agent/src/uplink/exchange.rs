@@ -22,6 +22,13 @@
 //!   counted.
 //! - At most [`Limits::window_bytes`] are in flight. No ack progress for [`Limits::progress_timeout`] while records are
 //!   in flight ends the connection, whatever the transport believes of itself.
+//! - A request for the next certificate travels between records, one at a time; no answer within
+//!   [`Limits::renew_timeout`] ends the connection, since WIRE.md section 7.6 allows no second request on it. After
+//!   RenewFirst it is all that travels.
+//! - An identity that is put in force ends the connection in order: what is in flight may still be acknowledged, and
+//!   the next connection follows without a pause, once between two Welcomes.
+//! - A collector that refuses who this endpoint is (revoked, expired, cloned, unknown, or named otherwise) is asked
+//!   again in hours, not in seconds: only a person can help, who may also put another identity in force.
 //! - Everything unacknowledged is sent again on the next connection: a record is known by (endpoint, epoch, sequence).
 //!
 //! Left out: what to keep and to shed (the spool), how bytes travel (`quic`).
@@ -29,10 +36,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use super::limits::Limits;
 pub use crate::spool::Position;
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::control::Control;
-use roomtone_protocol::enroll::BootId;
+use roomtone_protocol::enroll::{BootId, Der, RenewReply, RenewRequest};
 use roomtone_protocol::frame::{Frame, WIRE_VERSION, decode_header, encode_link};
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::id::{EndpointId, Sequence};
@@ -40,7 +48,7 @@ use roomtone_protocol::limits::{FRAME_BYTES_MAX, REASON_BYTES_MAX, VERSION_BYTES
 use roomtone_protocol::message::{Message, kind};
 use roomtone_protocol::time::Stamp;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Refusals};
 use super::cause::{Cause, Violation};
 use super::inbox::{Inbox, Step};
 use super::window::{Verdict, Window};
@@ -55,42 +63,6 @@ pub struct Held {
     pub newest: Position,
 }
 
-/// Bounds of the link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The most record bytes in flight; at least [`FRAME_BYTES_MAX`], else nothing could be sent.
-    pub window_bytes: usize,
-    /// How long a collector may take to answer the Hello.
-    pub hello_timeout: Duration,
-    /// How long records may be in flight without any ack progress.
-    pub progress_timeout: Duration,
-    /// How long a collector that announced its departure may take to acknowledge what it has.
-    pub leave_timeout: Duration,
-    /// How long the end of the agent waits for the last acks.
-    pub flush_timeout: Duration,
-    /// The longest pause after a first failure.
-    pub backoff_base: Duration,
-    /// The longest pause of all.
-    pub backoff_ceiling: Duration,
-}
-
-impl Default for Limits {
-    /// 256 KiB is a day of one room's records, and far below QUIC's send window of 1 MiB. 10 s for the Hello and 30 s
-    /// without progress are ten group commits of a slow collector disk and more. 60 s of full jitter spread 10,000
-    /// agents to 170 handshakes a second, a sixth of what one collector core does.
-    fn default() -> Self {
-        Self {
-            window_bytes: 256 * 1024,
-            hello_timeout: Duration::from_secs(10),
-            progress_timeout: Duration::from_secs(30),
-            leave_timeout: Duration::from_secs(5),
-            flush_timeout: Duration::from_secs(2),
-            backoff_base: Duration::from_secs(1),
-            backoff_ceiling: Duration::from_secs(60),
-        }
-    }
-}
-
 /// What the shell must do, or may tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -102,7 +74,17 @@ pub enum Event {
         collector_version: heapless::String<VERSION_BYTES_MAX>,
         /// Where the link goes on.
         from: Position,
+        /// The collector's clock, in microseconds since 1970.
+        wall_us: u64,
     },
+    /// The certificate has expired and may be renewed: answer with `handle_renewal` or `handle_no_renewal`.
+    RenewFirst {
+        /// The collector's clock, in microseconds since 1970.
+        wall_us: u64,
+    },
+    /// The answer to a request for a certificate; `None` for a refusal that this version does not know. Once the
+    /// certificate is in force say so with `handle_identity`, else with `handle_no_renewal`.
+    Renewed(Option<Box<RenewReply>>),
     /// The collector lacks records that it once acknowledged, or that were shed: `next` up to the oldest held.
     CollectorBehind {
         /// The first record that the collector lacks.
@@ -116,6 +98,15 @@ pub enum Event {
     Requested(Control),
     /// Close the connection, then call `handle_disconnected`.
     Close(Cause),
+}
+
+/// Why no certificate came of RenewFirst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRenewal {
+    /// Another try may bring one.
+    Later,
+    /// Only a person can help.
+    Unable,
 }
 
 /// A wish for records from the spool.
@@ -146,11 +137,15 @@ pub struct Exchange {
     limits: Limits,
     phase: Phase,
     backoff: Backoff,
+    refusals: Refusals,
     inbox: Inbox,
     window: Window,
     transmit: Option<Vec<u8>>,
-    /// At most one `Connect`, `Welcomed`, `CollectorBehind`, `Close`, one `Requested` per kind of request, and one
-    /// `Acknowledged` per epoch in flight.
+    pace: Pace,
+    /// The connection that ended last was to be followed by the next at once, and no Welcome came since.
+    hurried: bool,
+    /// At most one `Connect`, `Welcomed`, `RenewFirst`, `Renewed`, `CollectorBehind`, `Close`, one `Requested` per
+    /// kind of request, and one `Acknowledged` per epoch in flight.
     events: VecDeque<Event>,
     flush_until: Option<Moment>,
     counters: Counters,
@@ -158,9 +153,18 @@ pub struct Exchange {
 
 #[derive(Debug)]
 enum Phase {
-    Waiting { until: Moment },
+    Waiting {
+        until: Moment,
+    },
     Connecting,
-    Greeting { held: Held, deadline: Moment },
+    Greeting {
+        held: Held,
+        deadline: Moment,
+    },
+    /// After RenewFirst.
+    Renewing {
+        deadline: Moment,
+    },
     Flowing(Flow),
     Closing,
     Finished,
@@ -175,8 +179,29 @@ struct Flow {
     /// When an ack last settled something, or when the first record went out after a quiet time.
     progress_at: Moment,
     progressed: bool,
-    /// Set once the collector announced its departure.
-    leave_until: Option<Moment>,
+    /// Set once one of the two is to go.
+    leave: Option<Leave>,
+    /// Until when the answer to a request for a certificate is awaited.
+    renew_until: Option<Moment>,
+}
+
+/// A departure in order.
+#[derive(Debug)]
+struct Leave {
+    until: Moment,
+    cause: Cause,
+}
+
+/// When to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Pace {
+    /// With the usual back-off.
+    #[default]
+    Usual,
+    /// At once.
+    AtOnce,
+    /// In hours.
+    Late,
 }
 
 impl Exchange {
@@ -190,9 +215,12 @@ impl Exchange {
             limits,
             phase: Phase::Waiting { until: now },
             backoff: Backoff::new(limits.backoff_base, limits.backoff_ceiling),
+            refusals: Refusals::new(limits.refusal_base, limits.refusal_ceiling),
             inbox: Inbox::default(),
             window: Window::new(limits.window_bytes),
             transmit: None,
+            pace: Pace::Usual,
+            hurried: false,
             events: VecDeque::new(),
             flush_until: None,
             counters: Counters::default(),
@@ -203,6 +231,62 @@ impl Exchange {
     #[must_use]
     pub fn of_boot(self, boot: Option<BootId>) -> Self {
         Self { boot, ..self }
+    }
+
+    /// Who this endpoint is from the next Hello on.
+    pub fn handle_endpoint(&mut self, endpoint: EndpointId) {
+        self.endpoint = endpoint;
+    }
+
+    /// Another identity is in force than the one that this connection, if there is one, was made with: leaves it in
+    /// order and connects at once.
+    pub fn handle_identity(&mut self, now: Moment) {
+        match &mut self.phase {
+            Phase::Waiting { until } => {
+                self.refusals.forget();
+                *until = now;
+            }
+            Phase::Flowing(flow) if !self.window.is_empty() => {
+                if flow.leave.is_none() {
+                    let until = now + self.limits.leave_timeout;
+                    flow.leave = Some(Leave { until, cause: Cause::NewIdentity });
+                }
+            }
+            Phase::Greeting { .. } | Phase::Renewing { .. } | Phase::Flowing(_) => {
+                self.close(Cause::NewIdentity, now);
+            }
+            // Files are read anew for the next attempt, and one that is under way ends soon.
+            Phase::Connecting | Phase::Closing | Phase::Finished => {}
+        }
+    }
+
+    /// Asks for the next certificate with this signing request; whether that is possible now.
+    pub fn handle_renewal(&mut self, csr: Der, now: Moment) -> bool {
+        let until = now + self.limits.renew_timeout;
+        match &mut self.phase {
+            Phase::Flowing(flow) if flow.leave.is_none() && flow.renew_until.is_none() => {
+                flow.renew_until = Some(until);
+            }
+            Phase::Renewing { deadline } => *deadline = until,
+            Phase::Flowing(_)
+            | Phase::Waiting { .. }
+            | Phase::Connecting
+            | Phase::Greeting { .. }
+            | Phase::Closing
+            | Phase::Finished => return false,
+        }
+        self.transmit = Some(encoded(&Message::RenewRequest(RenewRequest { csr })));
+        true
+    }
+
+    /// No certificate came of it. After RenewFirst that ends the connection.
+    pub fn handle_no_renewal(&mut self, why: NoRenewal, now: Moment) {
+        if matches!(self.phase, Phase::Renewing { .. }) {
+            if why == NoRenewal::Unable {
+                self.pace = Pace::Late;
+            }
+            self.close(Cause::NotRenewed, now);
+        }
     }
 
     /// The transport stands: prepares the Hello.
@@ -220,17 +304,17 @@ impl Exchange {
             now: stamp,
             boot: self.boot,
         });
-        let mut frame = vec![0; FRAME_BYTES_MAX];
-        let length = encode_link(&hello, &mut frame).expect("FRAME_BYTES_MAX takes every message");
-        frame.truncate(length);
         self.inbox.clear();
-        self.transmit = Some(frame);
+        self.transmit = Some(encoded(&hello));
         self.phase = Phase::Greeting { held, deadline: now + self.limits.hello_timeout };
     }
 
     /// Takes bytes from the collector, in any cut.
     pub fn handle_bytes(&mut self, mut bytes: &[u8], now: Moment) {
-        while matches!(self.phase, Phase::Greeting { .. } | Phase::Flowing(_)) {
+        while matches!(
+            self.phase,
+            Phase::Greeting { .. } | Phase::Renewing { .. } | Phase::Flowing(_)
+        ) {
             match self.inbox.next(&mut bytes) {
                 Ok(Step::Frame(frame)) => self.handle_frame(frame, now),
                 Ok(Step::Unreadable { kind }) => self.handle_unreadable(kind, now),
@@ -293,10 +377,17 @@ impl Exchange {
                 self.events.push_back(Event::Connect);
             }
             Phase::Greeting { .. } => self.close(Cause::HelloTimeout, now),
-            Phase::Flowing(flow) if flow.leave_until.is_some() => {
-                self.close(Cause::GoingAway, now);
+            Phase::Renewing { .. } => self.close(Cause::RenewTimeout, now),
+            Phase::Flowing(flow) => {
+                let cause = if let Some(Leave { cause, .. }) = &flow.leave {
+                    cause.clone()
+                } else if flow.renew_until.is_some_and(|until| until <= now) {
+                    Cause::RenewTimeout
+                } else {
+                    Cause::NoProgress
+                };
+                self.close(cause, now);
             }
-            Phase::Flowing(_) => self.close(Cause::NoProgress, now),
             Phase::Connecting | Phase::Closing | Phase::Finished => {}
         }
     }
@@ -314,7 +405,12 @@ impl Exchange {
         self.phase = if self.flush_until.is_some() {
             Phase::Finished
         } else {
-            Phase::Waiting { until: now + self.backoff.pause(random) }
+            let pause = match std::mem::take(&mut self.pace) {
+                Pace::AtOnce if !std::mem::replace(&mut self.hurried, true) => Duration::ZERO,
+                Pace::AtOnce | Pace::Usual => self.backoff.pause(random),
+                Pace::Late => self.refusals.pause(random),
+            };
+            Phase::Waiting { until: now + pause }
         };
     }
 
@@ -328,7 +424,7 @@ impl Exchange {
         }
     }
 
-    /// The bytes that must go out before any record: the Hello.
+    /// The bytes that must go out before any further record: the Hello, or a request for a certificate.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.transmit.take()
     }
@@ -338,7 +434,7 @@ impl Exchange {
     pub fn poll_want(&self) -> Option<Want> {
         let Phase::Flowing(flow) = &self.phase else { return None };
         let room = self.window.room_bytes();
-        let wanted = !flow.caught_up && flow.leave_until.is_none() && room >= FRAME_BYTES_MAX;
+        let wanted = !flow.caught_up && flow.leave.is_none() && room >= FRAME_BYTES_MAX;
         wanted.then(|| Want { from: flow.cursor, bytes_max: room.min(READ_BYTES_MAX) })
     }
 
@@ -370,11 +466,15 @@ impl Exchange {
         match &self.phase {
             Phase::Waiting { until } => Some((*until, "connect")),
             Phase::Greeting { deadline, .. } => Some((*deadline, "hello reply")),
-            Phase::Flowing(Flow { leave_until: Some(until), .. }) => Some((*until, "leave")),
-            Phase::Flowing(flow) if !self.window.is_empty() => {
-                Some((flow.progress_at + self.limits.progress_timeout, "ack progress"))
+            Phase::Renewing { deadline } => Some((*deadline, "renew reply")),
+            Phase::Flowing(Flow { leave: Some(leave), .. }) => Some((leave.until, "leave")),
+            Phase::Flowing(flow) => {
+                let progress = (flow.progress_at + self.limits.progress_timeout, "ack progress");
+                let progress = (!self.window.is_empty()).then_some(progress);
+                let renewal = flow.renew_until.map(|until| (until, "renew reply"));
+                [progress, renewal].into_iter().flatten().min()
             }
-            Phase::Flowing(_) | Phase::Connecting | Phase::Closing | Phase::Finished => None,
+            Phase::Connecting | Phase::Closing | Phase::Finished => None,
         }
     }
 
@@ -394,6 +494,9 @@ impl Exchange {
             (Message::Control(control), Phase::Flowing(_)) => self.handle_control(control, now),
             // Nothing here is set by a collector yet.
             (Message::Configuration(_), Phase::Flowing(_)) => self.counters.frames_skipped += 1,
+            (Message::RenewReply(reply), _) if self.awaits_renewal() => {
+                self.handle_renew_reply(Some(Box::new(reply)), now);
+            }
             (
                 Message::HelloReply(_)
                 | Message::Ack(_)
@@ -421,6 +524,7 @@ impl Exchange {
                 let detail = heapless::String::new();
                 self.refuse(None, detail, now);
             }
+            (kind::RENEW_REPLY, _) if self.awaits_renewal() => self.handle_renew_reply(None, now),
             (_, _) => self.close(Cause::Violation(Violation::Unreadable { kind: found }), now),
         }
     }
@@ -428,26 +532,57 @@ impl Exchange {
     fn handle_reply(&mut self, reply: HelloReply, held: Held, now: Moment) {
         match reply {
             HelloReply::Refused { reason, detail } => self.refuse(Some(reason), detail, now),
-            HelloReply::RenewFirst { .. } => {
-                self.refuse(Some(RefuseReason::Expired), heapless::String::new(), now);
+            HelloReply::RenewFirst { wall_us, .. } => {
+                self.events.push_back(Event::RenewFirst { wall_us });
+                self.phase = Phase::Renewing { deadline: now + self.limits.renew_timeout };
             }
             HelloReply::Welcome { wire, .. } if wire != WIRE_VERSION => {
                 self.close(Cause::Violation(Violation::WireVersion { found: wire }), now);
             }
-            HelloReply::Welcome { collector_version, next, .. } => {
-                self.welcome(collector_version, next, held, now);
+            HelloReply::Welcome { collector_version, next, wall_us, .. } => {
+                self.welcome((collector_version, wall_us), next, held, now);
             }
         }
     }
 
+    /// Whether a request for a certificate has gone out and was not answered.
+    fn awaits_renewal(&self) -> bool {
+        match &self.phase {
+            // Before the request is picked up nothing can answer it.
+            Phase::Renewing { .. } => self.transmit.is_none(),
+            Phase::Flowing(flow) => flow.renew_until.is_some() && self.transmit.is_none(),
+            Phase::Waiting { .. }
+            | Phase::Connecting
+            | Phase::Greeting { .. }
+            | Phase::Closing
+            | Phase::Finished => false,
+        }
+    }
+
+    fn handle_renew_reply(&mut self, reply: Option<Box<RenewReply>>, now: Moment) {
+        match &mut self.phase {
+            Phase::Flowing(flow) => flow.renew_until = None,
+            // What becomes of the certificate takes no longer than this machine's disk.
+            Phase::Renewing { deadline } => *deadline = now + self.limits.renew_timeout,
+            Phase::Waiting { .. }
+            | Phase::Connecting
+            | Phase::Greeting { .. }
+            | Phase::Closing
+            | Phase::Finished => return,
+        }
+        self.events.push_back(Event::Renewed(reply));
+    }
+
     fn welcome(
         &mut self,
-        collector_version: heapless::String<VERSION_BYTES_MAX>,
+        (collector_version, wall_us): (heapless::String<VERSION_BYTES_MAX>, u64),
         next: Sequence,
         held: Held,
         now: Moment,
     ) {
         let Held { oldest, newest } = held;
+        self.hurried = false;
+        self.refusals.forget();
         let epoch = oldest.epoch;
         // The end of an epoch before the last is known to the spool alone, and no new record can collide there.
         if newest.epoch == epoch && next > newest.sequence {
@@ -457,7 +592,7 @@ impl Exchange {
         }
         let from = Position { epoch, sequence: next.max(oldest.sequence) };
         self.window.restart(Ack { epoch, next: from.sequence });
-        self.events.push_back(Event::Welcomed { collector_version, from });
+        self.events.push_back(Event::Welcomed { collector_version, from, wall_us });
         if next < oldest.sequence {
             self.events.push_back(Event::CollectorBehind { next, oldest });
         }
@@ -470,7 +605,8 @@ impl Exchange {
             caught_up: false,
             progress_at: now,
             progressed: next > oldest.sequence,
-            leave_until: None,
+            leave: None,
+            renew_until: None,
         });
     }
 
@@ -482,17 +618,17 @@ impl Exchange {
     ) {
         match reason {
             Some(RefuseReason::Busy | RefuseReason::InUse) => {}
-            // Only a person can help here; asking every few seconds would not.
+            // An upgrade on either side helps, or another path: asking every few seconds would not.
+            Some(RefuseReason::WireVersion | RefuseReason::NoHello) | None => {
+                self.backoff.exhaust();
+            }
             Some(
                 RefuseReason::EndpointMismatch
-                | RefuseReason::WireVersion
-                | RefuseReason::NoHello
                 | RefuseReason::Revoked
                 | RefuseReason::Expired
                 | RefuseReason::Cloned
                 | RefuseReason::UnknownEndpoint,
-            )
-            | None => self.backoff.exhaust(),
+            ) => self.pace = Pace::Late,
         }
         self.close(Cause::Refused { reason, detail }, now);
     }
@@ -503,10 +639,12 @@ impl Exchange {
                 if let Phase::Flowing(flow) = &mut self.phase {
                     flow.progress_at = now;
                     flow.progressed = true;
-                    let leaves = flow.leave_until.is_some();
+                    let leaves = flow.leave.as_ref().map(|leave| leave.cause.clone());
                     self.push_ack(ack);
-                    if leaves && self.window.is_empty() {
-                        self.close(Cause::GoingAway, now);
+                    if let Some(cause) = leaves
+                        && self.window.is_empty()
+                    {
+                        self.close(cause, now);
                     }
                 }
             }
@@ -523,9 +661,10 @@ impl Exchange {
                 if self.window.is_empty() {
                     self.close(Cause::GoingAway, now);
                 } else if let Phase::Flowing(flow) = &mut self.phase
-                    && flow.leave_until.is_none()
+                    && flow.leave.is_none()
                 {
-                    flow.leave_until = Some(now + self.limits.leave_timeout);
+                    let until = now + self.limits.leave_timeout;
+                    flow.leave = Some(Leave { until, cause: Cause::GoingAway });
                 }
             }
             // The transport has acknowledged it already.
@@ -546,6 +685,8 @@ impl Exchange {
             | Event::Connect
             | Event::Welcomed { .. }
             | Event::CollectorBehind { .. }
+            | Event::RenewFirst { .. }
+            | Event::Renewed(_)
             | Event::Requested(_)
             | Event::Close(_) => None,
         });
@@ -558,6 +699,9 @@ impl Exchange {
     fn close(&mut self, cause: Cause, now: Moment) {
         self.judge_link(now);
         self.transmit = None;
+        if cause == Cause::NewIdentity {
+            self.pace = Pace::AtOnce;
+        }
         self.phase = Phase::Closing;
         self.events.push_back(Event::Close(cause));
     }
@@ -585,6 +729,7 @@ impl Exchange {
             Phase::Flowing(_)
             | Phase::Connecting
             | Phase::Greeting { .. }
+            | Phase::Renewing { .. }
             | Phase::Closing
             | Phase::Finished => {}
         }
@@ -592,13 +737,22 @@ impl Exchange {
 
     fn end_flush(&mut self, now: Moment) {
         match &self.phase {
-            Phase::Greeting { .. } | Phase::Flowing(_) => self.close(Cause::Shutdown, now),
+            Phase::Greeting { .. } | Phase::Renewing { .. } | Phase::Flowing(_) => {
+                self.close(Cause::Shutdown, now);
+            }
             Phase::Waiting { .. } | Phase::Connecting | Phase::Closing => {
                 self.phase = Phase::Finished;
             }
             Phase::Finished => {}
         }
     }
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut frame = vec![0; FRAME_BYTES_MAX];
+    let length = encode_link(message, &mut frame).expect("FRAME_BYTES_MAX takes every message");
+    frame.truncate(length);
+    frame
 }
 
 /// This agent's version as the Hello carries it, cut to what the wire takes.

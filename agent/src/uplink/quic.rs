@@ -4,7 +4,9 @@
 //! agent opens. The collector may open none. No resumption and no 0-RTT: both would let a connection live on a
 //! certificate that was not looked at again (RFC 8446 section 2.2), and a handshake an hour costs nothing.
 //!
-//! Certificate files are read anew for each attempt, so a renewed certificate needs no restart. A local socket lives
+//! Certificate files are read anew for each attempt, so a renewed certificate needs no restart, and an endpoint that
+//! was enrolled anew is the new one from its next connection on. The collector's certificate is judged at the times of
+//! [`TrustedTime`]. A local socket lives
 //! as long as its connection: an agent without a link has no timer and no wake-up here.
 //!
 //! Bounds: `ADDRESSES_MAX` addresses per attempt, `PEM_BYTES_MAX` per file, 64 KiB of unread bytes from the
@@ -20,11 +22,16 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, IdleTimeout, ReadError, TransportConfig, VarInt, WriteError};
 use roomtone_protocol::id::EndpointId;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 
 use crate::config::{Collector, Identity};
-use crate::identity::certificate::Certificate;
+use crate::identity::certificate::{Certificate, CertificateError as NoEndpoint};
+use crate::identity::digest::sha256;
+use crate::identity::trusted_time::TrustedTime;
 
 /// What the link is called in logs and in the link's status.
 pub const TRANSPORT: &str = "quic";
@@ -152,6 +159,43 @@ pub enum LinkError {
     },
 }
 
+impl LinkError {
+    /// The same in words that hold no name and no address, for a log that is read by others than the operator.
+    #[must_use]
+    pub fn without_names(&self) -> String {
+        const THERE: &str = "the collector";
+        match self {
+            Self::Unreadable { .. }
+            | Self::Unusable { .. }
+            | Self::CertificateRefused { .. }
+            | Self::Ended => self.to_string(),
+            Self::ServerName { .. } => {
+                "collector.server_name is neither a host name nor an address".to_owned()
+            }
+            Self::Resolve { source, .. } => format!(
+                "collector.address cannot be resolved: {source}; check it and the name servers"
+            ),
+            Self::Socket { source, .. } => format!("no UDP socket towards {THERE}: {source}"),
+            Self::NoAnswer { .. } => Self::NoAnswer { target: THERE.to_owned() }.to_string(),
+            Self::UntrustedCollector { .. } => format!(
+                "the certificate of {THERE} is not issued by the authority in identity.ca; is it the right collector?"
+            ),
+            Self::ExpiredCollector { .. } => format!(
+                "the certificate of {THERE} is expired or not yet valid; renew it, or set this clock"
+            ),
+            Self::WrongName { .. } => format!(
+                "the certificate of {THERE} does not fit collector.server_name; correct one of them"
+            ),
+            Self::WrongProtocol { .. } => {
+                Self::WrongProtocol { target: "what answers at collector.address".to_owned() }
+                    .to_string()
+            }
+            Self::Closed { code, .. } => format!("{THERE} closed the connection (code {code})"),
+            Self::Lost { .. } => format!("the connection to {THERE} broke"),
+        }
+    }
+}
+
 /// Makes connections to one collector.
 #[derive(Debug)]
 pub struct Connector {
@@ -167,8 +211,27 @@ pub struct Link {
     pub sender: Sender,
     /// The way down.
     pub receiver: Receiver,
+    /// As whom it was made.
+    pub bearer: Box<Bearer>,
     connection: quinn::Connection,
     endpoint: quinn::Endpoint,
+}
+
+/// Who a set of identity files makes this endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// The endpoint: as configured, else as the certificate says.
+    pub endpoint: EndpointId,
+    /// Its certificate; `None` where it names no endpoint, as one that is configured need not.
+    pub certificate: Option<Certificate>,
+    /// The SHA-256 of that certificate.
+    pub fingerprint: [u8; 32],
+}
+
+/// A set of identity files, read and found to fit together.
+struct Loaded {
+    bearer: Bearer,
+    client: quinn::ClientConfig,
 }
 
 /// The way up of a [`Link`].
@@ -196,23 +259,23 @@ impl Connector {
         attempt_timeout: Duration,
     ) -> Result<Self, LinkError> {
         let connector = Self { collector, identity, attempt_timeout };
-        connector.client_config()?;
+        connector.bearer()?;
         Ok(connector)
     }
 
-    /// Who this endpoint is: as configured, else as the certificate says.
+    /// Who the files make this endpoint now.
     ///
     /// # Errors
-    /// [`LinkError::Unreadable`], or [`LinkError::Unusable`] where the certificate names no endpoint.
-    pub fn endpoint(&self) -> Result<EndpointId, LinkError> {
-        let Identity { endpoint, certificate, .. } = &self.identity;
-        if let Some(configured) = endpoint {
-            return Ok(*configured);
-        }
-        let own = PemFile { what: "certificate", key: "certificate", path: certificate };
-        let chain = own.certificates()?;
-        let leaf = chain.first().expect("certificates() refuses an empty chain");
-        Ok(Certificate::read(leaf).map_err(|error| own.unusable(&error))?.endpoint)
+    /// As [`new`](Self::new): where they are unusable, or do not fit together, as while they are being replaced.
+    pub fn bearer(&self) -> Result<Bearer, LinkError> {
+        // Nobody is met, so any time will do.
+        Ok(self.load(TrustedTime::own(0))?.bearer)
+    }
+
+    /// The files of the identity.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Connects to the first of the collector's addresses that answers, and opens the stream.
@@ -222,11 +285,11 @@ impl Connector {
     ///
     /// # Errors
     /// See [`LinkError`]; of several addresses, the first answer that says more than silence.
-    pub async fn connect(&self) -> Result<Link, LinkError> {
-        let config = self.client_config()?;
+    pub async fn connect(&self, time: TrustedTime) -> Result<Link, LinkError> {
+        let loaded = self.load(time)?;
         let mut telling = None;
         for address in self.resolve().await? {
-            match self.attempt(address, config.clone()).await {
+            match self.attempt(address, &loaded).await {
                 Ok(link) => return Ok(link),
                 Err(LinkError::NoAnswer { .. }) => {}
                 Err(error) => telling = telling.or(Some(error)),
@@ -248,11 +311,7 @@ impl Connector {
         Ok(found.take(ADDRESSES_MAX).collect())
     }
 
-    async fn attempt(
-        &self,
-        address: SocketAddr,
-        config: quinn::ClientConfig,
-    ) -> Result<Link, LinkError> {
+    async fn attempt(&self, address: SocketAddr, loaded: &Loaded) -> Result<Link, LinkError> {
         let target = self.target();
         let local: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -261,7 +320,7 @@ impl Connector {
         let socket_error = |source| LinkError::Socket { target: target.clone(), source };
         let endpoint = quinn::Endpoint::client(local).map_err(socket_error)?;
         let connecting = endpoint
-            .connect_with(config, address, &self.collector.server_name)
+            .connect_with(loaded.client.clone(), address, &self.collector.server_name)
             .map_err(|error| socket_error(io::Error::other(error)))?;
         let connection = tokio::time::timeout(self.attempt_timeout, connecting)
             .await
@@ -271,6 +330,7 @@ impl Connector {
         Ok(Link {
             sender: Sender { stream: send, target: target.clone() },
             receiver: Receiver { stream: recv, target },
+            bearer: Box::new(loaded.bearer.clone()),
             connection,
             endpoint,
         })
@@ -301,8 +361,8 @@ impl Connector {
         self.collector.target()
     }
 
-    fn client_config(&self) -> Result<quinn::ClientConfig, LinkError> {
-        let Identity { certificate, key, ca, .. } = &self.identity;
+    fn load(&self, time: TrustedTime) -> Result<Loaded, LinkError> {
+        let Identity { endpoint: configured, certificate, key, ca } = &self.identity;
         let name = &self.collector.server_name;
         if ServerName::try_from(name.as_str()).is_err() {
             return Err(LinkError::ServerName { name: name.clone() });
@@ -311,16 +371,31 @@ impl Connector {
         let own = PemFile { what: "certificate", key: "certificate", path: certificate };
         let secret = PemFile { what: "private key", key: "key", path: key };
 
+        let chain = own.certificates()?;
+        let leaf = chain.first().expect("certificates() refuses an empty chain");
+        let fingerprint = sha256(leaf);
+        let read = Certificate::read(leaf);
+        let named = read.as_ref().map(|certificate| certificate.endpoint);
+        let endpoint =
+            configured.map_or(named, Ok).map_err(|error: &NoEndpoint| own.unusable(error))?;
+        let bearer = Bearer { endpoint, certificate: read.ok(), fingerprint };
+
         let mut roots = rustls::RootCertStore::empty();
         for root in authority.certificates()? {
             roots.add(root).map_err(|error| authority.unusable(&error))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| authority.unusable(&error))?;
+        let time = time.beside(bearer.certificate.as_ref());
         let mut tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("ring speaks TLS 1.3")
-            .with_root_certificates(roots)
-            .with_client_auth_cert(own.certificates()?, secret.private_key()?)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TimedVerifier { verifier, time }))
+            .with_client_auth_cert(chain, secret.private_key()?)
             .map_err(|error| secret.unusable(&error))?;
         tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.resumption = rustls::client::Resumption::disabled();
@@ -329,7 +404,58 @@ impl Connector {
             QuicClientConfig::try_from(tls).expect("ring has AES-128-GCM for the Initial keys");
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport_config()));
-        Ok(config)
+        Ok(Loaded { bearer, client: config })
+    }
+}
+
+/// The library's own verifier, at times of ours.
+#[derive(Debug)]
+struct TimedVerifier {
+    verifier: Arc<WebPkiServerVerifier>,
+    time: TrustedTime,
+}
+
+impl ServerCertVerifier for TimedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let at = |us| {
+            let time = UnixTime::since_unix_epoch(Duration::from_micros(us));
+            let chain = (end_entity, intermediates);
+            self.verifier.verify_server_cert(chain.0, chain.1, server_name, ocsp_response, time)
+        };
+        // What is no certificate the library refuses by itself.
+        let [first, second] =
+            self.time.candidates(Certificate::begin_us(end_entity).unwrap_or_default());
+        let judged = at(first);
+        if judged.as_ref().is_err_and(is_of_time) { at(second) } else { judged }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
     }
 }
 
@@ -438,6 +564,19 @@ mod alert {
             _ => None,
         }
     }
+}
+
+/// Whether a certificate is refused for the time and nothing else.
+fn is_of_time(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. }
+        )
+    )
 }
 
 fn transport_config() -> TransportConfig {

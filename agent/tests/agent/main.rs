@@ -19,6 +19,7 @@ mod media;
 mod media_context;
 mod properties;
 mod rehearse_loopback;
+mod renewal;
 mod selftest_cli;
 mod sound_tree;
 mod spool_disk;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use roomtone_agent::clock::Moment;
 use roomtone_agent::uplink::cause::{Cause, Violation};
-use roomtone_agent::uplink::exchange::{Event, Exchange, Held, Limits, Position};
+use roomtone_agent::uplink::exchange::{Event, Exchange, Held, Limits, NoRenewal, Position};
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallCloseReason, CallClosed};
 use roomtone_protocol::control::Control;
-use roomtone_protocol::enroll::BootId;
+use roomtone_protocol::enroll::{BootId, Der, RenewReply, RenewRequest};
 use roomtone_protocol::error::DecodeError;
 use roomtone_protocol::frame::{HEADER_BYTES, decode, encode_link, encode_record};
 use roomtone_protocol::hello::{HelloReply, RefuseReason};
@@ -83,7 +83,8 @@ fn events(exchange: &mut Exchange) -> Vec<Event> {
 }
 
 fn welcomed(from: u32) -> Event {
-    Event::Welcomed { collector_version: "0.1.0".try_into().unwrap(), from: at(from) }
+    let collector_version = "0.1.0".try_into().unwrap();
+    Event::Welcomed { collector_version, from: at(from), wall_us: 0 }
 }
 
 /// Connected, with the Hello on its way, at `START`.
@@ -110,6 +111,8 @@ fn close_cause(exchange: &mut Exchange) -> Option<Cause> {
         Event::Connect
         | Event::Welcomed { .. }
         | Event::CollectorBehind { .. }
+        | Event::RenewFirst { .. }
+        | Event::Renewed(_)
         | Event::Acknowledged(_)
         | Event::Requested(_) => None,
     })
@@ -294,17 +297,18 @@ fn spool_that_yields_damaged_bytes_is_cut_there_and_the_link_lives() {
 }
 
 #[test]
-fn each_refusal_is_told_apart_and_only_busy_is_asked_again_soon() {
+fn each_refusal_is_told_apart_and_who_this_is_is_asked_again_in_hours() {
+    let hours = |hours: u64| secs(hours * 3600);
     let table = [
         (RefuseReason::Busy, secs(1), "no room now"),
-        (RefuseReason::EndpointMismatch, secs(60), "identity.endpoint"),
+        (RefuseReason::EndpointMismatch, hours(2), "identity.endpoint"),
         (RefuseReason::WireVersion, secs(60), "upgrade the collector"),
         (RefuseReason::NoHello, secs(60), "no hello"),
-        (RefuseReason::Revoked, secs(60), "was revoked"),
-        (RefuseReason::Expired, secs(60), "renew it"),
-        (RefuseReason::Cloned, secs(60), "enrol this one anew"),
+        (RefuseReason::Revoked, hours(2), "was revoked, enrol anew"),
+        (RefuseReason::Expired, hours(2), "enroll --force"),
+        (RefuseReason::Cloned, hours(2), "enrol this one anew"),
         (RefuseReason::InUse, secs(1), "trying again later"),
-        (RefuseReason::UnknownEndpoint, secs(60), "that it enrolled"),
+        (RefuseReason::UnknownEndpoint, hours(2), "that it enrolled"),
     ];
     for (reason, pause_max, advice) in table {
         let mut exchange = greeting(0, 0);
@@ -315,6 +319,165 @@ fn each_refusal_is_told_apart_and_only_busy_is_asked_again_soon() {
         assert!(!text.contains('\n') && !text.ends_with('.'), "{text}");
         assert_eq!(pause_after(&mut exchange, START).as_secs(), pause_max.as_secs());
     }
+}
+
+#[test]
+fn endpoint_that_stays_refused_asks_less_and_less_and_never_within_the_hour() {
+    let mut exchange = greeting(0, 0);
+    for (least, most) in [(1, 2), (2, 4), (3, 6), (3, 6)] {
+        exchange.handle_bytes(&refused(RefuseReason::Revoked), START);
+        events(&mut exchange);
+        let random = if most == 4 { u64::MAX } else { 0 };
+        exchange.handle_disconnected(random, START);
+        let (until, _) = exchange.poll_timeout().unwrap();
+        let expected = if most == 4 { most } else { least };
+        assert_eq!(until.since(START).as_secs_f64().round() as u64, expected * 3600);
+        exchange.handle_timeout(until);
+        exchange.handle_connected(Held { oldest: at(0), newest: at(0) }, STAMP, START);
+        exchange.poll_transmit();
+        events(&mut exchange);
+    }
+    // Another identity is heard, and lost again: the usual pause.
+    exchange.handle_bytes(&welcome(0), START);
+    assert_eq!(pause_after(&mut exchange, START).as_secs(), 1);
+}
+
+#[test]
+fn identity_that_is_put_in_force_while_waiting_connects_at_once() {
+    let mut exchange = greeting(0, 0);
+    exchange.handle_bytes(&refused(RefuseReason::Cloned), START);
+    events(&mut exchange);
+    exchange.handle_disconnected(0, START);
+    exchange.handle_identity(START + secs(7));
+    assert_eq!(exchange.poll_timeout(), Some((START + secs(7), "connect")));
+}
+
+#[test]
+fn request_for_a_certificate_travels_between_records_one_at_a_time() {
+    let mut exchange = flowing(0, 9);
+    exchange.handle_read(&records(EPOCH, 0..4), at(4), START);
+    assert!(exchange.handle_renewal(csr(), START));
+    assert!(!exchange.handle_renewal(csr(), START), "one at a time");
+    let request = Message::RenewRequest(RenewRequest { csr: csr() });
+    assert_eq!(exchange.poll_transmit(), Some(link(&request)));
+    assert!(exchange.poll_want().is_some(), "records go on");
+    exchange.handle_bytes(&renewed(), START);
+    exchange.handle_bytes(&ack_frame(4), START);
+    let Message::RenewReply(reply) = renew_reply() else { unreachable!() };
+    let expected = [Event::Renewed(Some(Box::new(reply))), Event::Acknowledged(ack(4))];
+    assert_eq!(events(&mut exchange), expected);
+    assert!(exchange.handle_renewal(csr(), START), "the next one");
+}
+
+#[test]
+fn answer_that_nobody_asked_for_is_a_violation() {
+    let violation = Cause::Violation(Violation::Unexpected { kind: kind::RENEW_REPLY });
+    let mut unasked = flowing(0, 0);
+    unasked.handle_bytes(&renewed(), START);
+    assert_eq!(close_cause(&mut unasked), Some(violation.clone()));
+    // Asked, and not sent yet.
+    let mut early = flowing(0, 0);
+    early.handle_renewal(csr(), START);
+    early.handle_bytes(&renewed(), START);
+    assert_eq!(close_cause(&mut early), Some(violation));
+}
+
+#[test]
+fn answer_of_a_later_version_is_a_refusal() {
+    let mut exchange = flowing(0, 0);
+    exchange.handle_renewal(csr(), START);
+    exchange.poll_transmit();
+    exchange.handle_bytes(&raw_frame(kind::RENEW_REPLY, &[1, 77]), START);
+    assert_eq!(events(&mut exchange), [Event::Renewed(None)]);
+}
+
+#[test]
+fn request_without_an_answer_ends_the_connection_after_30_s() {
+    let mut exchange = flowing(0, 0);
+    exchange.handle_renewal(csr(), START);
+    exchange.poll_transmit();
+    assert_eq!(exchange.poll_timeout(), Some((START + secs(30), "renew reply")));
+    exchange.handle_timeout(START + secs(30));
+    assert_eq!(close_cause(&mut exchange), Some(Cause::RenewTimeout));
+}
+
+#[test]
+fn expired_certificate_is_renewed_first_and_nothing_else_travels() {
+    let mut exchange = greeting(0, 9);
+    exchange.handle_bytes(&renew_first(), START);
+    assert_eq!(events(&mut exchange), [Event::RenewFirst { wall_us: 5 }]);
+    assert_eq!(exchange.poll_want(), None);
+    assert!(exchange.handle_renewal(csr(), START));
+    exchange.poll_transmit().unwrap();
+    exchange.handle_bytes(&renewed(), START);
+    assert!(matches!(events(&mut exchange)[..], [Event::Renewed(Some(_))]));
+    exchange.handle_identity(START);
+    assert_eq!(events(&mut exchange), [Event::Close(Cause::NewIdentity)]);
+    exchange.handle_disconnected(u64::MAX, START);
+    assert_eq!(exchange.poll_timeout(), Some((START, "connect")), "at once");
+    // A collector that asks for the next renewal, and the next, does not get them at once.
+    reconnect(&mut exchange, START);
+    exchange.handle_connected(Held { oldest: at(0), newest: at(9) }, STAMP, START);
+    exchange.handle_bytes(&renew_first(), START);
+    exchange.handle_identity(START);
+    assert_eq!(pause_after(&mut exchange, START).as_secs(), 1);
+}
+
+#[test]
+fn renewal_that_cannot_be_is_tried_again_soon_or_in_hours() {
+    for (why, seconds) in [(NoRenewal::Later, 1), (NoRenewal::Unable, 2 * 3600)] {
+        let mut exchange = greeting(0, 0);
+        exchange.handle_bytes(&renew_first(), START);
+        exchange.handle_no_renewal(why, START);
+        assert_eq!(close_cause(&mut exchange), Some(Cause::NotRenewed));
+        assert_eq!(pause_after(&mut exchange, START).as_secs(), seconds);
+    }
+    // On a connection that works it is no reason to end it.
+    let mut exchange = flowing(0, 0);
+    exchange.handle_no_renewal(NoRenewal::Unable, START);
+    assert_eq!(events(&mut exchange), []);
+}
+
+#[test]
+fn connection_is_left_for_another_identity_once_its_records_are_acknowledged() {
+    let mut exchange = flowing(0, 9);
+    exchange.handle_read(&records(EPOCH, 0..4), at(4), START);
+    exchange.handle_identity(START);
+    assert_eq!((exchange.poll_want(), events(&mut exchange)), (None, vec![]));
+    assert_eq!(exchange.poll_timeout(), Some((START + secs(5), "leave")));
+    exchange.handle_bytes(&ack_frame(4), START);
+    assert_eq!(
+        events(&mut exchange),
+        [Event::Acknowledged(ack(4)), Event::Close(Cause::NewIdentity)]
+    );
+    exchange.handle_disconnected(u64::MAX, START);
+    assert_eq!(exchange.poll_timeout(), Some((START, "connect")));
+    // Nothing in flight: at once; no ack: after 5 s.
+    let mut idle = flowing(0, 0);
+    idle.handle_identity(START);
+    assert_eq!(close_cause(&mut idle), Some(Cause::NewIdentity));
+    let mut silent = flowing(0, 9);
+    silent.handle_read(&records(EPOCH, 0..4), at(4), START);
+    silent.handle_identity(START);
+    silent.handle_timeout(START + secs(5));
+    assert_eq!(close_cause(&mut silent), Some(Cause::NewIdentity));
+}
+
+fn csr() -> Der {
+    Der::from_slice(b"a signing request").unwrap()
+}
+
+fn renew_reply() -> Message {
+    Message::RenewReply(RenewReply::Renewed { certificate: csr() })
+}
+
+fn renewed() -> Vec<u8> {
+    link(&renew_reply())
+}
+
+fn renew_first() -> Vec<u8> {
+    let collector_version = "0.1.0".try_into().unwrap();
+    link(&Message::HelloReply(HelloReply::RenewFirst { collector_version, wall_us: 5 }))
 }
 
 #[test]

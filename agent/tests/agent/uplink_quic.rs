@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use quinn::crypto::rustls::QuicServerConfig;
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
@@ -581,7 +581,8 @@ impl Bench {
         let started = self.started;
         let clock: Box<dyn Fn() -> Stamp> = Box::new(move || {
             let uptime_us = u64::try_from(started.elapsed().as_micros()).unwrap();
-            Stamp { wall_us: uptime_us, uptime_us }
+            let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            Stamp { wall_us: u64::try_from(wall.as_micros()).unwrap(), uptime_us }
         });
         let (requests, _) = mpsc::channel(1);
         Uplink::new(

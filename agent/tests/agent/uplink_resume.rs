@@ -241,6 +241,7 @@ impl World {
                 }
                 Event::Welcomed { .. } => self.wire.as_mut().unwrap().welcomed = true,
                 Event::CollectorBehind { .. } | Event::Requested(_) => {}
+                Event::RenewFirst { .. } | Event::Renewed(_) => unreachable!("nobody renews here"),
             }
         }
     }
