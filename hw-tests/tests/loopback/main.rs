@@ -10,6 +10,8 @@
 
 mod balance;
 mod context;
+mod enrolled;
+mod identity;
 mod live;
 mod outage;
 mod quiet;
