@@ -101,7 +101,9 @@ impl Wanted {
         let run = format!("`roomtone-agent run --config {shown}`");
         match Config::load(path) {
             Ok(config) if self.suits(&config, enrolled) => {
-                format!("{shown} fits; the installed service starts now, without one: {run}")
+                format!(
+                    "{shown} fits; the service starts now, or takes it up within a minute; without one: {run}"
+                )
             }
             Err(ConfigError::Unreadable { source, .. })
                 if source.kind() == std::io::ErrorKind::NotFound =>
@@ -109,7 +111,7 @@ impl Wanted {
                 match self.write(path) {
                     Ok(()) => {
                         format!(
-                            "{shown} written; the installed service starts now, without one: {run}"
+                            "{shown} written; the service starts now, or takes it up within a minute; without one: {run}"
                         )
                     }
                     Err(error) => format!(

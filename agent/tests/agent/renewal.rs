@@ -183,12 +183,14 @@ impl Scene {
                             Some(Err(())) => break 'connection,
                             None => continue,
                         },
+                        Message::EffectiveConfiguration(_) | Message::Health(_) => continue,
                         other @ (Message::HelloReply(_)
                         | Message::Ack(_)
                         | Message::Control(_)
                         | Message::EnrollRequest(_)
                         | Message::EnrollReply(_)
                         | Message::RenewReply(_)
+                        | Message::Configuration(_)
                         | Message::Record(_)) => panic!("the agent sent {other:?}"),
                     };
                     let mut frame = vec![0; FRAME_BYTES_MAX];
