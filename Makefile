@@ -10,9 +10,9 @@ STATE := .state
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-# gcc links and builds SQLite and ring, libpcap is the tap, libasound reads the mixers (found by pkg-config), iproute2
-# makes the hosts that trials call between.
-PACKAGES_BUILD := gcc libc6-dev libpcap-dev libasound2-dev pkg-config
+# gcc links and builds SQLite and ring, libasound reads the mixers (found by pkg-config), iproute2 makes the hosts that
+# trials call between.
+PACKAGES_BUILD := gcc libc6-dev libasound2-dev pkg-config
 PACKAGES_TEST := iproute2 util-linux bsdutils
 # Whoever is not root gives the agent the one capability that its tap needs.
 PACKAGES_RUN := $(if $(SUDO),libcap2-bin)

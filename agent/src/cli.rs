@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Config, ConfigError};
 use crate::enroll::EnrollError;
 use crate::rehearse::RehearseError;
+use crate::tap::opener;
 use crate::telemetry::TelemetryError;
 use crate::{analyze, daemon, telemetry};
 
@@ -62,6 +63,9 @@ enum Command {
     Doctor(doctor::Options),
     /// Turn a token into this endpoint's own certificate, once per machine
     Enroll(enroll::Options),
+    /// Hand the tap to an agent that may not open it; roomtone-tap.socket starts this with the connection as stdin
+    #[command(hide = true)]
+    OpenTap,
     /// Observe this endpoint's calls and ship what is measured, until SIGTERM
     #[command(after_long_help = config::help())]
     Run(RunOptions),
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Devices(options) => devices::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Enroll(options) => enroll::run(&options),
+        Command::OpenTap => opener::serve(std::io::stdin()).map_err(Into::into),
         Command::Run(options) => run(&options),
         Command::Rehearse(options) => rehearse::run(options),
         Command::Selftest(options) => selftest::run(&options),

@@ -198,7 +198,7 @@ fn kernel(release: &str) -> (Verdict, String) {
     };
     if (major, minor) < KERNEL_MIN {
         let text =
-            format!("Linux {release} has no TPACKET_V3, which the tap needs: use 3.2 or later");
+            format!("Linux {release} cannot lock a filter, as the tap does: use 3.9 or later");
         return (Verdict::Fail, text);
     }
     (Verdict::Ok, format!("Linux {release}"))
@@ -328,8 +328,8 @@ fn agent(context: Socket) -> (Verdict, String) {
 /// For how long after its end a certificate may be renewed (WIRE.md section 7.6): 90 days.
 const FORGIVEN_US: u64 = 90 * 86_400_000_000;
 
-/// TPACKET_V3 came with Linux 3.2 (packet(7)).
-const KERNEL_MIN: (u32, u32) = (3, 2);
+/// TPACKET_V3 came with Linux 3.2 (packet(7)), SO_LOCK_FILTER with 3.9 (socket(7)).
+const KERNEL_MIN: (u32, u32) = (3, 9);
 
 #[cfg(test)]
 mod tests {
@@ -384,7 +384,7 @@ mod tests {
         let table: &[(&str, Verdict, &str, Spoil)] = &[
             ("config", Verdict::Fail, "no such file", |f| f.config = Err("no such file".into())),
             ("user", Verdict::Warn, "service's user", |f| f.is_root = true),
-            ("kernel", Verdict::Fail, "3.2 or later", |f| f.kernel = "2.6.32".into()),
+            ("kernel", Verdict::Fail, "3.9 or later", |f| f.kernel = "2.6.32".into()),
             ("kernel", Verdict::Warn, "none that is known", |f| f.kernel = "plan9".into()),
             ("clock", Verdict::Warn, "systemd-timesyncd", |f| f.time = TimeSource::Unknown),
             ("certificate", Verdict::Fail, "enroll", |f| f.certificate = Some(Err("gone".into()))),

@@ -36,7 +36,7 @@ const CHANGES_MAX: usize = 32;
 /// An event and the offset of the wall clock when it was noticed.
 pub type Noticed = (Event, WallOffset);
 
-/// The observer before its thread runs: an open tap, so that a missing capability stops the agent at once and says so.
+/// The observer before its thread runs: an open tap, so that a missing right stops the agent at once and says so.
 pub struct Observer {
     tap: LiveTap,
     options: LiveOptions,
@@ -112,6 +112,7 @@ impl Observer {
             ring_bytes: tap.ring_bytes,
             block_timeout: tap.block_timeout,
             exclude: own_traffic(collector).into_iter().collect(),
+            ..LiveOptions::default()
         };
         let live = LiveTap::open(&options)?;
         let is_fixed = !tap.local.is_empty();

@@ -176,6 +176,8 @@ const CORES: &[&str] = &[
     "agent/src/spool/catalog.rs",
     "agent/src/spool/ledger.rs",
     "agent/src/spool/segment.rs",
+    "agent/src/tap/block.rs",
+    "agent/src/tap/filter.rs",
     "agent/src/tap/link.rs",
     "agent/src/tap/record.rs",
     "agent/src/tap/skip.rs",
@@ -289,7 +291,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ),
     ("ring", &["agent/src/identity/digest.rs", "collector/src/identity/digest.rs"]),
     ("x509_parser", &["agent/src/identity/certificate.rs", "collector/src/ingest/certificate.rs"]),
-    ("pcap", &["agent/src/tap/live.rs"]),
+    ("libc", &["agent/src/tap/kernel.rs"]),
     ("if_addrs", &["agent/src/tap/local.rs"]),
     (
         "rusqlite",
@@ -374,10 +376,31 @@ fn foreign_crates_stop_at_their_file() {
 
 #[test]
 fn a_crate_is_known_by_the_head_of_a_path() {
-    assert!(names("use pcap::Capture;", "pcap"));
-    assert!(names("let a: Result<pcap::Packet<'_>, _>;", "pcap"));
-    assert!(!names("use crate::tap::pcap::Reader;", "pcap"));
-    assert!(!names("let file_pcap = pcapng::open();", "pcap"));
+    assert!(names("use alsa::Mixer;", "alsa"));
+    assert!(names("let a: Result<alsa::Ctl<'_>, _>;", "alsa"));
+    assert!(!names("use crate::audio::alsa::Reader;", "alsa"));
+    assert!(!names("let file_alsa = alsactl::open();", "alsa"));
+}
+
+/// Files of the programs that may step outside of what the compiler proves.
+const UNSAFE: [&str; 1] = ["agent/src/tap/kernel.rs"];
+
+#[test]
+fn unsafe_code_stops_at_its_file() {
+    let mut findings = Vec::new();
+    let of_a_program = |source: &&Source| source.path.contains("/src/");
+    let outside = |source: &&Source| {
+        let apart = source.path.starts_with("protocol/no-std-proof/");
+        !apart && !UNSAFE.contains(&source.path.as_str())
+    };
+    for source in rust().iter().filter(of_a_program).filter(outside) {
+        let lines = code(&source.text).filter(|(_, line)| {
+            let mut words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            words.any(|word| word == "unsafe")
+        });
+        findings.extend(lines.map(|(number, _)| format!("{}:{number}: unsafe", source.path)));
+    }
+    none(findings, "what the compiler does not prove a person must: they look at one file");
 }
 
 #[test]

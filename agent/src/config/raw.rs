@@ -131,7 +131,7 @@ impl Raw {
         let raw = self.tap;
         let tap = Tap {
             interface: key("tap.interface").text(raw.interface, interface)?,
-            snap_bytes: key("tap.snap_bytes").size_u32(raw.snap_bytes, 128..=1024)?,
+            snap_bytes: key("tap.snap_bytes").size_u32(raw.snap_bytes, 112..=1024)?,
             ring_bytes: key("tap.ring_bytes").size_u32(raw.ring_bytes, 512 * 1024..=64 << 20)?,
             block_timeout: key("tap.block_timeout")
                 .duration(raw.block_timeout, Duration::from_millis(10)..=Duration::from_secs(1))?,

@@ -97,9 +97,9 @@ pub const REFERENCE: &[OptionDoc] = &[
     OptionDoc {
         key: "tap.snap_bytes",
         unit: "bytes",
-        default: "\"144B\"",
-        range: "128B to 1KiB",
-        what: "how much of each packet is read: room for the headers, at most a head of the payload",
+        default: "\"128B\"",
+        range: "112B to 1KiB",
+        what: "how much of each packet is read from its IP header on: headers, a head of the payload",
     },
     OptionDoc {
         key: "tap.ring_bytes",

@@ -73,7 +73,7 @@ fn with_config(config: &Config, root: &Path, facts: &mut Facts) {
         snap_bytes: config.tap.snap_bytes,
         ring_bytes: config.tap.ring_bytes,
         block_timeout: config.tap.block_timeout,
-        exclude: Vec::new(),
+        ..LiveOptions::default()
     };
     let opened = LiveTap::open(&options).map(|_| format!("packet heads of {}", options.interface));
     facts.tap = Some(opened.map_err(|error| error.to_string()));

@@ -1,6 +1,7 @@
 //! What can end a tap, or keep it from opening.
 
 use std::io;
+use std::path::PathBuf;
 
 /// Why a tap cannot be opened or cannot go on.
 ///
@@ -24,12 +25,21 @@ pub enum TapError {
     /// The file cannot be read on. What was read before is sound.
     #[error("cannot be read on")]
     Read(#[source] io::Error),
-    /// This process may not capture. Trying again is no use before somebody grants the capability.
+    /// This process may not capture, and nobody does it for it. Trying again is no use before somebody changes that.
     #[error(
-        "no permission to capture: CAP_NET_RAW is missing, grant it with `setcap cap_net_raw+ep <binary>` \
-         or with AmbientCapabilities=CAP_NET_RAW in the systemd unit"
+        "no permission to capture: CAP_NET_RAW is missing, and nobody opens the tap at {} ({reason}): start \
+         roomtone-tap.socket as root, or grant the capability with `setcap cap_net_raw+ep <binary>`",
+        opener.display()
     )]
-    Permission,
+    Permission {
+        /// Where an opener was looked for.
+        opener: PathBuf,
+        /// Why there was none.
+        reason: io::Error,
+    },
+    /// The opener answers, and not with a tap. Opening again may help.
+    #[error("the tap's opener says: {0}")]
+    Opener(String),
     /// No interface has this name now. It may appear later, as a dock's does.
     #[error("no interface `{name}`: this machine has {existing}")]
     UnknownInterface {
@@ -41,16 +51,6 @@ pub enum TapError {
     /// The interface was there and is gone. Open again when it is back.
     #[error("interface `{0}` vanished")]
     Vanished(String),
-    /// The interface delivers frames that `link` cannot read. Name another one.
-    #[error(
-        "interface `{interface}` has link type {number}, which cannot be read: name another interface"
-    )]
-    UnsupportedLink {
-        /// The interface that was asked for.
-        interface: String,
-        /// Its link type, as libpcap numbers it.
-        number: i32,
-    },
     /// An option is outside of its range. Correct the configuration.
     #[error("{name} is {found}, allowed are {least} to {most}")]
     OutOfRange {
@@ -63,13 +63,15 @@ pub enum TapError {
         /// The most that is allowed.
         most: u64,
     },
-    /// libpcap refused. Opening again may help.
-    #[error("capture on interface `{interface}` stopped: {detail}")]
+    /// The kernel refused. Opening again may help.
+    #[error("cannot capture on interface `{interface}`: cannot {step}: {reason}")]
     Capture {
         /// The interface that was asked for.
         interface: String,
-        /// What libpcap says.
-        detail: String,
+        /// What was tried.
+        step: &'static str,
+        /// Why it did not work.
+        reason: io::Error,
     },
     /// Waiting for packets went wrong, which only a lack of kernel memory or a closed descriptor explains.
     #[error("cannot wait for packets")]

@@ -40,7 +40,7 @@ pub enum LinkType {
 }
 
 impl LinkType {
-    /// By the number in a capture file (LINKTYPE) or from libpcap (DLT), which differ for raw IP only.
+    /// By the number in a capture file (LINKTYPE) or libpcap's own (DLT), which differ for raw IP only.
     ///
     /// Source: the registry at <https://www.tcpdump.org/linktypes.html>.
     #[must_use]
@@ -118,6 +118,36 @@ pub fn dissect(link: LinkType, frame: &[u8], original_bytes: u32) -> Result<UdpH
     }
 }
 
+/// Finds the UDP datagram in a packet whose link header the kernel has taken off.
+///
+/// `ether_type` is what the kernel says of its first byte. It may be a VLAN tag's where the packet begins behind that
+/// tag, and the inner one's where it begins at it, by the kernel's version and by who made the tag: only where the
+/// bytes behind a tag begin an IP header, they do, and else the packet does. `original_bytes` as for [`dissect`].
+///
+/// # Errors
+/// The reason why the packet has no usable UDP head.
+pub fn network(ether_type: u16, packet: &[u8], original_bytes: u32) -> Result<UdpHead, SkipReason> {
+    let frame = Frame { bytes: packet, cut: (packet.len() as u64) < u64::from(original_bytes) };
+    let version = |at: usize| packet.get(at).map(|byte| byte >> 4);
+    let fits = |ether_type, at| {
+        matches!((ether_type, version(at)), (ETHER_IPV4, Some(4)) | (ETHER_IPV6, Some(6)))
+    };
+    if fits(ether_type, 0) {
+        return frame.tagged(ether_type, 0);
+    }
+    let is_tag = matches!(ether_type, 0x8100 | 0x88a8);
+    let inner = packet.get(2..).and_then(<[u8]>::first_chunk).map(|it| u16::from_be_bytes(*it));
+    match (inner, version(0)) {
+        (Some(inner), _) if fits(inner, 4) => frame.tagged(inner, 4),
+        (_, Some(4)) if is_tag => frame.ipv4(0),
+        (_, Some(6)) if is_tag => frame.ipv6(0),
+        _ => frame.tagged(ether_type, 0),
+    }
+}
+
+const ETHER_IPV4: u16 = 0x0800;
+const ETHER_IPV6: u16 = 0x86dd;
+
 /// What is left of a packet after the capture.
 #[derive(Clone, Copy)]
 struct Frame<'a> {
@@ -149,8 +179,8 @@ impl Frame<'_> {
     fn tagged(self, mut ether_type: u16, mut at: usize) -> Result<UdpHead, SkipReason> {
         for _ in 0..=VLAN_TAGS_MAX {
             match ether_type {
-                0x0800 => return self.ipv4(at),
-                0x86dd => return self.ipv6(at),
+                ETHER_IPV4 => return self.ipv4(at),
+                ETHER_IPV6 => return self.ipv6(at),
                 // 802.1Q, 802.1ad, and what was used before 802.1ad: 2 bytes of tag, then the next EtherType.
                 0x8100 | 0x88a8 | 0x9100 => {
                     let [_, _, high, low] = self.take(at, SkipReason::MalformedLink)?;

@@ -23,7 +23,7 @@ pub enum SkipReason {
     MalformedUdp,
     /// The capture cut it before the end of its UDP header: the snap length was too short.
     TruncatedHead,
-    /// The file ends inside it.
+    /// The file, or the block of the ring, ends inside it.
     TruncatedRecord,
     /// Its record has no time (pcapng simple packet block), so that nothing can be measured by it.
     NoTimestamp,

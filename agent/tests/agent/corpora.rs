@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use super::fuzz_bodies::{capture_file, context, link, rtp, stun_turn, watch};
+use super::fuzz_bodies::{block, capture_file, context, link, rtp, stun_turn, watch};
+use super::tap_block;
 use super::writer;
 use super::writer::{Order, bsd_loopback, cooked, cooked2, datagram, ethernet};
 
@@ -17,6 +18,12 @@ fn replay(target: &str, body: fn(&[u8])) {
         replayed += 1;
     }
     assert!(replayed >= 5, "{target} has {replayed} inputs only");
+}
+
+#[test]
+fn block_holds_on_its_corpus() {
+    seed("block", block_seeds());
+    replay("block", block::body);
 }
 
 #[test]
@@ -70,6 +77,28 @@ fn packets() -> [Vec<u8>; 2] {
     [
         datagram("192.0.2.1:5004", "192.0.2.2:5004", &rtp),
         datagram("[2001:db8::1]:5004", "[2001:db8::2]:5004", &rtp),
+    ]
+}
+
+/// Blocks of the capture ring: whole ones, and ones that lead nowhere.
+fn block_seeds() -> Vec<Vec<u8>> {
+    let [packet, other] = packets();
+    let one = (0x0800, 1_795_305_600, 123, 40, &packet[..]);
+    let two = (0x86dd, 1_795_305_600, 456, 60, &other[..]);
+    let filled = tap_block::block(&[one, two, one]);
+    let changed = |at: usize, word: u32| {
+        let mut changed = filled.clone();
+        changed[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        changed
+    };
+    vec![
+        tap_block::block(&[]),
+        tap_block::block(&[one]),
+        filled.clone(),
+        changed(12, u32::MAX),
+        changed(16, u32::MAX),
+        changed(48, 0),
+        changed(60, u32::MAX),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! What must hold for any input of each decoder and core; shared with the fuzz targets in `fuzz/`.
 
+pub(crate) mod block;
 pub(crate) mod capture_file;
 pub(crate) mod context;
 pub(crate) mod ledger;

@@ -5,7 +5,7 @@ use super::writer::{
 };
 use roomtone_agent::clock::Moment;
 use roomtone_agent::tap::SkipReason;
-use roomtone_agent::tap::link::{LinkType, UdpHead, dissect};
+use roomtone_agent::tap::link::{LinkType, UdpHead, dissect, network};
 
 const FROM4: &str = "192.0.2.1:5004";
 const TO4: &str = "198.51.100.2:40000";
@@ -89,6 +89,33 @@ fn a_tag_behind_a_cooked_header_is_passed() {
     tagged.splice(0..2, [0x81, 0x00]);
     tagged.splice(20..20, [0, 100, 0x08, 0x00]);
     assert_eq!(whole(LinkType::LinuxCooked2, &tagged).unwrap().payload_start, 20 + 4 + 20 + 8);
+}
+
+#[test]
+fn the_same_datagram_is_found_however_the_kernel_shows_its_tag() {
+    for (packet, ether_type) in [(v4(), 0x0800), (v6(), 0x86dd)] {
+        let behind = packet.len() - PAYLOAD.len();
+        let at_tag = [&[0x20, 100][..], &u16::to_be_bytes(ether_type), &packet].concat();
+        let cases = [
+            ("no tag", ether_type, packet.clone(), behind),
+            ("behind the tag that is named", 0x8100, packet.clone(), behind),
+            ("at the tag that is named", 0x8100, at_tag.clone(), 4 + behind),
+            ("at a tag, and the inner type is named", ether_type, at_tag, 4 + behind),
+        ];
+        for (name, named, bytes, start) in cases {
+            let head = network(named, &bytes, bytes.len() as u32);
+            let head = head.unwrap_or_else(|reason| panic!("{name}: {reason:?}"));
+            assert_eq!((head.payload_start, head.payload_end), (start, start + 20), "{name}");
+        }
+    }
+    // A total length that looks like an EtherType: 0x0800 = 2,048 bytes, behind a tag.
+    let long = datagram(FROM4, TO4, &[7; 2_048 - 28]);
+    let head = network(0x8100, &long[..128], 2_048).unwrap();
+    assert_eq!((head.payload_start, head.wire_bytes), (28, 2_020));
+    assert_eq!(network(0x0806, &v4(), 48), Err(SkipReason::NotIp));
+    assert_eq!(network(0x0800, &v6(), 68), Err(SkipReason::MalformedIp));
+    assert_eq!(network(0x0800, &v4()[..27], 48), Err(SkipReason::TruncatedHead));
+    assert_eq!(network(0x8100, &[], 0), Err(SkipReason::MalformedLink));
 }
 
 #[test]

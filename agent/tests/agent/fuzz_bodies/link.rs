@@ -1,8 +1,9 @@
-//! What must hold for any frame: the head lies inside of it, and one byte less never makes it longer.
+//! What must hold for any frame, and for one without its link header: the head lies inside of it, and one byte less
+//! never makes it longer.
 
 use roomtone_agent::clock::Moment;
 use roomtone_agent::tap::SkipReason;
-use roomtone_agent::tap::link::{LinkType, dissect};
+use roomtone_agent::tap::link::{LinkType, dissect, network};
 
 /// Input: link type, bytes that the capture cut (2, big-endian), frame.
 pub(crate) fn body(input: &[u8]) {
@@ -13,6 +14,11 @@ pub(crate) fn body(input: &[u8]) {
     let cut = u32::from(u16::from_be_bytes([*cut_high, *cut_low]));
     let original = frame.len() as u32 + cut;
 
+    for ether_type in [0x0800, 0x86dd, 0x8100, 0x88a8] {
+        if let Ok(head) = network(ether_type, frame, original) {
+            assert!(head.payload_start <= head.payload_end && head.payload_end <= frame.len());
+        }
+    }
     match dissect(link, frame, original) {
         Ok(head) => {
             assert!(head.payload_start <= head.payload_end && head.payload_end <= frame.len());
