@@ -21,19 +21,20 @@ trap 'rm -rf "$work"' EXIT
 
 # fill FILE: the file with its @WORDS@ replaced by what this package has.
 fill() {
-    sed -e "s|@PACKAGE@|$package|g" -e "s|@USER@|$USER|g" -e "s|@STATE@|$STATE|g" -e "s|@CERTIFICATE@|$CERTIFICATE|g" -e "s|@CONFIG@|$CONFIG|g" \
+    sed -e "s|@PACKAGE@|$package|g" -e "s|@USER@|$USER|g" -e "s|@STATE@|$STATE|g" -e "s|@CERTIFICATE@|$CERTIFICATE|g" \
+        -e "s|@UNITS@|$UNITS|g" -e "s|@CONFIG@|$CONFIG|g" \
         -e "/@MESSAGE@/{r systemd/deb/$package/message" -e 'd}' "$1"
 }
 
 for package in roomtone-agent roomtone-collector; do
-    # USER, STATE, CERTIFICATE, CONFIG; CONFFILE: whether the package brings the config
+    # USER, STATE, CERTIFICATE, CONFIG, UNITS, TEMPLATES; CONFFILE: whether the package brings the config
     . "systemd/deb/$package/variables"
     root=$work/$package
     doc=$root/usr/share/doc/$package
     install -D -m 755 "$programs/$package" "$root/usr/bin/$package"
     strip --strip-all --remove-section=.comment --remove-section=.note "$root/usr/bin/$package"
-    for kind in service path; do
-        install -D -m 644 "systemd/$package.$kind" "$root/usr/lib/systemd/system/$package.$kind"
+    for unit in $UNITS $TEMPLATES; do
+        install -D -m 644 "systemd/$unit" "$root/usr/lib/systemd/system/$unit"
     done
     install -D -m 644 "systemd/$package.sysusers" "$root/usr/lib/sysusers.d/$package.conf"
     install -D -m 644 "systemd/$package.tmpfiles" "$root/usr/lib/tmpfiles.d/$package.conf"
