@@ -20,6 +20,8 @@ use rustix::mm::{MapFlags, ProtFlags};
 use super::filter::Instruction;
 
 /// What a ring consists of.
+///
+/// Of a socket that was passed, whoever made the ring says it and is believed: the kernel compares the product alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RingShape {
     /// The size of a block, in bytes, a multiple of the page size.

@@ -6,7 +6,7 @@
 //! for files, since no endpoint is given them. On `any`, a packet is seen at every interface that it crosses: where
 //! there are VLAN interfaces, bonds or bridges, name the interface that carries the calls.
 //!
-//! The socket is this process's own where it may open one, and else comes from an opener ([`opener`](super::opener)).
+//! The socket is this process's own where it may open one, and else comes from an opener ([`super::opener`]).
 
 use std::fmt;
 use std::net::SocketAddr;
