@@ -39,6 +39,7 @@ pub(super) const WAITS: Trial = Trial {
                 (format!("{service}.service"), "ActiveState", "inactive"),
                 (format!("{service}.service"), "Result", "success"),
                 (format!("{service}.path"), "ActiveState", "active"),
+                ("roomtone-tap.socket".to_owned(), "ActiveState", "active"),
             ] {
                 let found = installed::property(&unit, name)?;
                 if found != expected {
