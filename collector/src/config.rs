@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use crate::identity::reach::Reach;
 use crate::identity::standing::Required;
 use crate::ingest::quic::Limits;
-use crate::text;
+use crate::{likeness, text};
 
 /// One option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -348,27 +348,8 @@ fn check_keys(table: &Table, path: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// How alike a key must be to be offered instead (Jaro-Winkler, 0 to 1).
-const LIKENESS_MIN: f64 = 0.75;
-
 fn unknown(key: String, path: &Path) -> ConfigError {
-    // A section is measured against sections; a key against keys, with and without their section.
-    let mut candidates: Vec<(f64, &'static str)> = Vec::new();
-    for option in REFERENCE {
-        let (section, name) = option.key.split_once('.').unwrap_or((option.key, ""));
-        if key.contains('.') {
-            candidates.push((strsim::jaro_winkler(&key, option.key), option.key));
-        } else {
-            candidates.push((strsim::jaro_winkler(&key, section), section));
-            candidates.push((strsim::jaro_winkler(&key, name), option.key));
-        }
-    }
-    let nearest = candidates
-        .into_iter()
-        // Below, the nearest word is no likely slip.
-        .filter(|(likeness, _)| *likeness > LIKENESS_MIN)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, key)| key);
+    let nearest = likeness::nearest(&key, REFERENCE.iter().map(|option| option.key));
     // Keys come from a file that may hold anything.
     let key = text::escape(&key).chars().take(80).collect();
     ConfigError::UnknownKey { path: path.to_owned(), key, nearest }

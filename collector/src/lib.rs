@@ -13,6 +13,7 @@ pub mod config;
 pub mod dev_certificates;
 pub mod identity;
 pub mod ingest;
+pub mod likeness;
 pub mod naming;
 pub mod private_file;
 pub mod report;

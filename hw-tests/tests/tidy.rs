@@ -198,6 +198,7 @@ const CORES: &[&str] = &[
     "collector/src/identity/token.rs",
     "collector/src/ingest/exchange.rs",
     "collector/src/ingest/request.rs",
+    "collector/src/likeness.rs",
     "collector/src/naming.rs",
     "collector/src/report/watch.rs",
     "collector/src/store/code.rs",
@@ -322,7 +323,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "hw-tests/src/bench/definition.rs",
         ],
     ),
-    ("strsim", &["agent/src/config.rs", "collector/src/config.rs"]),
+    ("strsim", &["agent/src/config.rs", "collector/src/likeness.rs"]),
     (
         "humantime",
         &[
