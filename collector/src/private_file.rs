@@ -2,9 +2,9 @@
 //!
 //! What root makes belongs to the owner of its folder, so that a service whose folder it is can read it.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// Writes `text` to `path` with the rights `mode`, in place of what was there; never leaves half of it.
@@ -24,6 +24,18 @@ pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     file.sync_all()?;
     give_to_folder_owner(&partial)?;
     fs::rename(&partial, path)
+}
+
+/// Makes a folder where it is missing, closed to others as the store's is.
+///
+/// # Errors
+/// [`io::Error`] where it cannot be made.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o750).create(folder) {
+        Ok(()) => give_to_folder_owner(folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a file or folder that root made its folder's owner's.

@@ -4,9 +4,9 @@
 //! takes the write lock first, so that a token is used once however many ask at the same moment. What a step may do is
 //! decided by [`token`](super::token) and [`standing`](super::standing). Times are microseconds since 1970.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,7 +98,9 @@ impl Registry {
     /// [`RegistryError::Open`] where the path cannot be used or the file is something else.
     pub fn open(path: &Path) -> Result<Self, RegistryError> {
         let open = |reason: String| RegistryError::Open { path: path.to_owned(), reason };
-        make_folder(path).map_err(|error| open(error.to_string()))?;
+        if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+            private_file::make_folder(folder).map_err(|error| open(error.to_string()))?;
+        }
         match File::options().write(true).create_new(true).mode(0o600).open(path) {
             Ok(_) => private_file::give_to_folder_owner(path).map_err(|e| open(e.to_string()))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -338,16 +340,6 @@ impl Registry {
 
     fn step(&mut self) -> rusqlite::Result<Transaction<'_>> {
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
-    }
-}
-
-/// Makes the folder of a file, closed to others as the store's is.
-fn make_folder(path: &Path) -> io::Result<()> {
-    let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) else { return Ok(()) };
-    match DirBuilder::new().mode(0o750).create(folder) {
-        Ok(()) => private_file::give_to_folder_owner(folder),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
