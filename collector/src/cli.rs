@@ -417,7 +417,7 @@ fn self_test(given: &str, wait: Duration, reading: &Reading) -> Result<(), Comma
     let by = match client::ask(&reading.place.admin_socket()?, &request, wait)? {
         Answer::SelfTest(by) => by.into(),
         Answer::Refused { detail, .. } => return Err(CommandError::Refused { name, detail }),
-        Answer::Rechecked(_) | Answer::Status(_) => {
+        Answer::Rechecked(_) | Answer::Reconfigured(_) | Answer::Status(_) => {
             let detail = "`serve` gave the answer to another question".to_owned();
             return Err(CommandError::Refused { name, detail });
         }

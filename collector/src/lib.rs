@@ -2,7 +2,8 @@
 //!
 //! The way of a record: [`ingest`] takes frames off a connection, the store's writer thread commits them in groups,
 //! and only then the ack goes back. Reading goes the other way, from [`store`] through [`call`] to [`report`].
-//! [`admin`] takes an operator's requests. `server.rs` connects the parts, `cli.rs` is what a person types.
+//! [`fleet`] sets endpoints to what an operator wants and keeps how they are, [`admin`] takes an operator's requests.
+//! `server.rs` connects the parts, `cli.rs` is what a person types.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -11,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dev_certificates;
+pub mod fleet;
 pub mod identity;
 pub mod ingest;
 pub mod likeness;

@@ -1,8 +1,8 @@
 //! `serve`: connects listener, admin socket, writer and store, and stops them in an orderly manner.
 //!
-//! Order of stopping: the admin socket goes, connections flush and get their last acks, the listener closes, the
-//! writer's queue runs dry, the store closes. A second signal is not needed: the whole takes about two seconds at
-//! most.
+//! Order of stopping: the admin socket goes, connections flush and get their last acks, the listener closes, what the
+//! fleet said last is written, the writer's queue runs dry, the store closes. A second signal is not needed: the whole
+//! takes about two seconds at most.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use crate::admin::socket::{AdminError, AdminSocket, Desk};
 use crate::clock;
 use crate::config::Config;
+use crate::fleet::book::{self, Book, BookError};
+use crate::fleet::live::{Fleet, Rounds};
 use crate::identity::authority::{Authority, AuthorityError};
 use crate::identity::refusal::Refusals;
 use crate::identity::registrar::{Registrar, Settings};
@@ -77,6 +79,8 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     // The registry lies beside the store, whose folder may not be there before.
     let store = SqliteStore::open(&config.store, config.retention_days, clock::wall_us())?;
     let registry = Registry::open(&config.registry)?;
+    let downlinks = Downlinks::default();
+    let fleet = Arc::new(open_fleet(config, &downlinks));
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .thread_name("ingest")
@@ -85,8 +89,10 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         .map_err(|source| ServeError::System { what: "an async runtime", source })?;
     let (queue, writer) = writer::spawn(Box::new(store), clock::wall_us, runtime.handle().clone())
         .map_err(|source| ServeError::System { what: "a thread", source })?;
+    let rounds = Rounds::start(fleet.clone())
+        .map_err(|source| ServeError::System { what: "a thread", source })?;
     let served = runtime.block_on(async {
-        let (downlinks, links) = (Downlinks::default(), Links::default());
+        let links = Links::default();
         let Keys { tls, authority, refusals, renewal } = keys;
         let server_name = config.reach.as_ref().map(|it| it.host.clone()).unwrap_or_default();
         let settings = Settings { authority, required: config.required, server_name };
@@ -96,12 +102,13 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
             limits: config.limits,
             writer: queue.clone(),
             downlinks: downlinks.clone(),
+            fleet: fleet.clone(),
             links: links.clone(),
             registrar: registrar.clone(),
             wall_us: clock::wall_us,
         };
         let listener = QuicListener::bind(config.address, tls, surroundings)?;
-        let desk = Desk { downlinks, links, registrar, since: Instant::now() };
+        let desk = Desk { downlinks, fleet, links, registrar, since: Instant::now() };
         let admin = AdminSocket::bind(&config.admin_socket).await?;
         // Tests and scripts wait for this line; with port 0 it tells the port.
         tracing::info!(
@@ -114,12 +121,33 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         let admin = (admin, desk);
         run_until_signal(listener, admin, renewal, (&writer, queue), &supervisor).await
     });
+    rounds.finish();
     // Every queue is gone by now, so the writer finishes what it has and ends; the runtime lives until then.
     let ended = writer.join();
     served?;
     ended.map_err(|_| ServeError::Writer { directory: config.store.clone() })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The fleet by its book; where that cannot be used, records are taken all the same.
+fn open_fleet(config: &Config, downlinks: &Downlinks) -> Fleet {
+    let path = config.store.join(book::FILE);
+    let open = || -> Result<Fleet, BookError> {
+        let (mut book, aside) = Book::open_or_set_aside(&path)?;
+        if let Some(aside) = aside {
+            tracing::error!(
+                aside = %aside.display(),
+                "the fleet's book was damaged: begun anew, agents keep the settings that they have"
+            );
+        }
+        book.end_all()?;
+        Fleet::new(book, downlinks.clone(), clock::wall_us)
+    };
+    open().unwrap_or_else(|error| {
+        tracing::error!(%error, "no endpoint is configured and no heartbeat kept; records are taken as ever");
+        Fleet::without_book(downlinks.clone(), clock::wall_us)
+    })
 }
 
 /// The certificates and keys that `serve` works with.

@@ -5,6 +5,8 @@
 //! {"answer":"selfTest","epoch":305419896,"sequence":17}
 //! {"command":"recheck","endpoint":"96875b4d-1442-b968-39a2-eadcf201f036"}
 //! {"answer":"rechecked","cut":true}
+//! {"command":"reconfigure"}
+//! {"answer":"reconfigured","sent":12}
 //! {"answer":"refused","reason":"notConnected","detail":"..."}
 //! ```
 //! Commands, reasons and fields are appended. An unknown command is refused by name, so that a newer command line gets
@@ -39,6 +41,8 @@ pub enum Request {
         /// Which.
         endpoint: EndpointId,
     },
+    /// Read again what endpoints are to be set to, and send it to those that are connected.
+    Reconfigure,
     /// Tell how things stand.
     Status,
 }
@@ -49,6 +53,7 @@ pub enum Request {
 enum RequestLine {
     SelfTest { endpoint: String, wait_ms: u32 },
     Recheck { endpoint: String },
+    Reconfigure,
     Status,
 }
 
@@ -60,6 +65,8 @@ pub enum Answer {
     SelfTest(StoredAs),
     /// The endpoint was looked up.
     Rechecked(Rechecked),
+    /// The settings were read.
+    Reconfigured(Reconfigured),
     /// How things stand.
     Status(Status),
     /// It was not done.
@@ -86,6 +93,28 @@ pub struct Rechecked {
     pub cut: bool,
 }
 
+/// What came of reading the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reconfigured {
+    /// How many connected endpoints were sent what they lacked.
+    pub sent: u64,
+}
+
+/// What a running `serve` did with what endpoints say of themselves. Counters count from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reports {
+    /// Whether they are kept.
+    pub kept: bool,
+    /// Taken.
+    pub taken: u64,
+    /// Not taken, because they came too fast.
+    pub excess: u64,
+    /// Not taken, because they contradict themselves.
+    pub malformed: u64,
+}
+
 /// How a running `serve` stands. Counters count from its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,6 +129,9 @@ pub struct Status {
     pub enrolling: bool,
     /// Whom it turned away, by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// What endpoints say of themselves.
+    #[serde(default)]
+    pub reports: Reports,
 }
 
 /// Why a request was refused.
@@ -149,6 +181,7 @@ impl Request {
                 Ok(Self::SelfTest { endpoint: id(endpoint)?, wait })
             }
             RequestLine::Recheck { endpoint } => Ok(Self::Recheck { endpoint: id(endpoint)? }),
+            RequestLine::Reconfigure => Ok(Self::Reconfigure),
             RequestLine::Status => Ok(Self::Status),
         }
     }
@@ -162,6 +195,7 @@ impl Request {
                 wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
             },
             Self::Recheck { endpoint } => RequestLine::Recheck { endpoint: endpoint.to_string() },
+            Self::Reconfigure => RequestLine::Reconfigure,
             Self::Status => RequestLine::Status,
         })
     }
@@ -205,6 +239,12 @@ impl Answer {
     #[must_use]
     pub fn no_registry() -> Self {
         refused(Refusal::Busy, "the registry cannot be read now, see the log".to_owned())
+    }
+
+    /// That the fleet's book cannot be read.
+    #[must_use]
+    pub fn no_book() -> Self {
+        refused(Refusal::Busy, "the fleet's book cannot be read now, see the log".to_owned())
     }
 
     /// That nobody listens to this line.
@@ -280,13 +320,17 @@ mod tests {
     #[test]
     fn recheck_and_status_are_read_as_they_were_written() {
         let recheck = Request::Recheck { endpoint: EndpointId([0x0f; 16]) };
-        for request in [recheck, Request::Status] {
+        for request in [recheck, Request::Reconfigure, Request::Status] {
             assert_eq!(Request::from_line(request.to_line().as_bytes()), Ok(request));
         }
         let refusals = BTreeMap::from([("expired".to_owned(), 3)]);
         let version = "0.1.0".to_owned();
-        let status = Status { version, uptime_s: 9, connected: 2, enrolling: true, refusals };
-        for answer in [Answer::Status(status), Answer::Rechecked(Rechecked { cut: true })] {
+        let reports = Reports { kept: true, taken: 7, excess: 1, malformed: 0 };
+        let status =
+            Status { version, uptime_s: 9, connected: 2, enrolling: true, refusals, reports };
+        let reconfigured = Answer::Reconfigured(Reconfigured { sent: 12 });
+        let rechecked = Answer::Rechecked(Rechecked { cut: true });
+        for answer in [Answer::Status(status), rechecked, reconfigured] {
             assert_eq!(Answer::from_line(answer.to_line().as_bytes()), Some(answer));
         }
     }

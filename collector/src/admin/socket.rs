@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::dialogue::{Answer, LINE_BYTES_MAX, Rechecked, Request, Status};
+use super::dialogue::{Answer, LINE_BYTES_MAX, Rechecked, Reconfigured, Reports, Request, Status};
+use crate::fleet::live::{Fleet, FleetCounts};
 use crate::identity::refusal::Refusal;
 use crate::identity::registrar::Registrar;
 use crate::ingest::downlink::{Downlinks, NotAsked};
@@ -79,6 +80,8 @@ pub struct AdminSocket {
 pub struct Desk {
     /// The ways down to connected endpoints.
     pub downlinks: Downlinks,
+    /// What endpoints are to be set to.
+    pub fleet: Arc<Fleet>,
     /// The connections of endpoints.
     pub links: Links,
     /// Who is heard.
@@ -227,12 +230,23 @@ async fn carry_out(request: Request, desk: &Desk) -> Answer {
                 Ok(Err(_)) | Err(_) => Answer::no_registry(),
             }
         }
+        Request::Reconfigure => {
+            let fleet = desk.fleet.clone();
+            if !fleet.is_kept() {
+                return Answer::no_book();
+            }
+            match tokio::task::spawn_blocking(move || fleet.reload()).await {
+                Ok(Ok(sent)) => Answer::Reconfigured(Reconfigured { sent }),
+                Ok(Err(_)) | Err(_) => Answer::no_book(),
+            }
+        }
         Request::Status => Answer::Status(status(desk)),
     }
 }
 
 fn status(desk: &Desk) -> Status {
     let refusals = desk.registrar.refusals();
+    let FleetCounts { reports: taken, excess, malformed } = desk.fleet.counts();
     let counted = Refusal::ALL.map(|it| (it.name().to_owned(), refusals.count(it)));
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -240,5 +254,6 @@ fn status(desk: &Desk) -> Status {
         connected: desk.links.count() as u64,
         enrolling: desk.registrar.is_enrolling(),
         refusals: counted.into_iter().filter(|(_, count)| *count > 0).collect(),
+        reports: Reports { kept: desk.fleet.is_kept(), taken, excess, malformed },
     }
 }

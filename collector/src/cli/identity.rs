@@ -260,7 +260,7 @@ fn tell(place: &Place, endpoint: EndpointId) -> Result<(), CommandError> {
     let request = Request::Recheck { endpoint };
     match client::ask(&place.admin_socket()?, &request, Duration::ZERO) {
         Ok(Answer::Rechecked(_)) | Err(AskError::NotRunning { .. }) => Ok(()),
-        Ok(Answer::SelfTest(_) | Answer::Status(_)) => {
+        Ok(Answer::SelfTest(_) | Answer::Reconfigured(_) | Answer::Status(_)) => {
             Err(CommandError::NotTold { detail: "it gave another answer".to_owned() })
         }
         Ok(Answer::Refused { detail, .. }) => Err(CommandError::NotTold { detail }),
@@ -275,7 +275,7 @@ pub(super) fn status(reading: &Reading) -> Result<(), CommandError> {
         Answer::Status(status) if reading.json => print_json(&status),
         Answer::Status(status) => print(&report::status(&status)),
         Answer::Refused { detail, .. } => Err(CommandError::NoStatus { detail }),
-        Answer::SelfTest(_) | Answer::Rechecked(_) => {
+        Answer::SelfTest(_) | Answer::Rechecked(_) | Answer::Reconfigured(_) => {
             Err(CommandError::NoStatus { detail: "it gave another answer".to_owned() })
         }
     }

@@ -50,6 +50,8 @@ pub struct Admitted {
     pub admission: Admission,
     /// Its display name: that of the registry, else that of the certificate.
     pub name: String,
+    /// Its site; empty for none.
+    pub site: String,
 }
 
 /// Keeps and judges identities.
@@ -107,8 +109,9 @@ impl Registrar {
         let admission =
             standing::admit(known.as_ref(), self.settings.required, identity.shown, now_us)
                 .map_err(|refusal| self.deny(refusal))?;
-        let name = known.map(|it| it.name).filter(|name| !name.is_empty());
-        Ok(Admitted { admission, name: name.unwrap_or_else(|| identity.name.clone()) })
+        let (name, site) = known.map(|it| (it.name, it.site)).unwrap_or_default();
+        let name = if name.is_empty() { identity.name.clone() } else { name };
+        Ok(Admitted { admission, name, site })
     }
 
     /// Judges a Hello by its boot id.

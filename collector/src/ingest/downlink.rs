@@ -1,15 +1,17 @@
 //! The way down to the endpoints that are connected, and back to whoever asked one of them for something.
 //!
 //! A connection takes its line when it has been welcomed and gives it up when it ends; a newer connection of the same
-//! endpoint takes the line over. A line holds [`CONTROLS_MAX`] frames: what does not fit is refused, never waited for.
+//! endpoint takes the line over. A line holds [`CONTROLS_MAX`] controls: what does not fit is refused, never waited
+//! for. It holds one configuration, the latest.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use roomtone_protocol::configuration::Configuration;
 use roomtone_protocol::control::Control;
 use roomtone_protocol::id::{EndpointId, RecordId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::request::{EndpointClock, NotOpened, OpenRequests};
 
@@ -45,6 +47,16 @@ struct Line {
     number: u64,
     clock: EndpointClock,
     controls: mpsc::Sender<Control>,
+    configuration: watch::Sender<Option<Arc<Configuration>>>,
+}
+
+/// What goes down a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Down {
+    /// A request.
+    Control(Control),
+    /// What the endpoint is to be set to.
+    Configuration(Arc<Configuration>),
 }
 
 /// The lower end of a line, held by its connection.
@@ -54,6 +66,7 @@ pub struct Downlink {
     endpoint: EndpointId,
     number: u64,
     controls: mpsc::Receiver<Control>,
+    configuration: watch::Receiver<Option<Arc<Configuration>>>,
 }
 
 impl Downlinks {
@@ -61,15 +74,17 @@ impl Downlinks {
     #[must_use]
     pub fn connect(&self, endpoint: EndpointId, clock: EndpointClock) -> Downlink {
         let (sender, controls) = mpsc::channel(CONTROLS_MAX);
+        let (wanted, configuration) = watch::channel(None);
         let mut shared = self.lock();
         shared.lines_made += 1;
         let number = shared.lines_made;
-        shared.lines.insert(endpoint, Line { number, clock, controls: sender });
-        Downlink { all: self.clone(), endpoint, number, controls }
+        let line = Line { number, clock, controls: sender, configuration: wanted };
+        shared.lines.insert(endpoint, line);
+        Downlink { all: self.clone(), endpoint, number, controls, configuration }
     }
 
-    /// Asks an endpoint for a self-test; the receiver gets the record that tells the result, once it is on disk, or an
-    /// error where the connection ended before the request could go down.
+    /// Asks an endpoint for a self-test; the receiver gets the record that tells the result, once it is on disk, or
+    /// an error where the connection ended before the request could go down.
     ///
     /// # Errors
     /// [`NotAsked`] where it cannot be asked now.
@@ -95,11 +110,20 @@ impl Downlinks {
         Ok(answer)
     }
 
-    /// Sends an endpoint something that its transport must acknowledge; where its line is full, something is under way.
+    /// Sends an endpoint something that its transport must acknowledge; where its line is full, something is under
+    /// way.
     pub fn probe(&self, endpoint: EndpointId) {
         if let Some(line) = self.lock().lines.get(&endpoint) {
             let _ = line.controls.try_send(Control::Probe);
         }
+    }
+
+    /// Sends an endpoint what it is to be set to, in place of an earlier one that has not gone down yet; whether it
+    /// is connected.
+    pub fn configure(&self, endpoint: EndpointId, wanted: Arc<Configuration>) -> bool {
+        let shared = self.lock();
+        let line = shared.lines.get(&endpoint);
+        line.is_some_and(|line| line.configuration.send(Some(wanted)).is_ok())
     }
 
     /// Tells whoever waits for it that `by`, a self-test on request that ended at `ended_us` by the endpoint's clock
@@ -117,9 +141,15 @@ impl Downlinks {
 }
 
 impl Downlink {
-    /// The next control for the endpoint; `None` where a newer connection took the line over.
-    pub async fn next(&mut self) -> Option<Control> {
-        self.controls.recv().await
+    /// What is next for the endpoint; `None` where a newer connection took the line over.
+    pub async fn next(&mut self) -> Option<Down> {
+        tokio::select! {
+            control = self.controls.recv() => control.map(Down::Control),
+            changed = self.configuration.changed() => {
+                changed.ok()?;
+                self.configuration.borrow_and_update().clone().map(Down::Configuration)
+            }
+        }
     }
 }
 
@@ -179,6 +209,22 @@ mod tests {
         assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         let _line = connect(&downlinks);
         assert!(downlinks.ask_for_self_test(OSLO, Instant::now()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn of_configurations_the_latest_goes_down_and_only_to_who_is_connected() {
+        let downlinks = Downlinks::default();
+        let configuration = |byte| {
+            let hash = roomtone_protocol::configuration::ConfigurationHash([byte; 8]);
+            Arc::new(Configuration { hash, text: "".try_into().unwrap() })
+        };
+        assert!(!downlinks.configure(OSLO, configuration(1)));
+        let mut line = connect(&downlinks);
+        assert!(downlinks.configure(OSLO, configuration(1)));
+        assert!(downlinks.configure(OSLO, configuration(2)));
+        assert_eq!(line.next().await, Some(Down::Configuration(configuration(2))));
+        let _newer = connect(&downlinks);
+        assert_eq!(line.next().await, None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ──handle_bytes──► [one partial frame] ──poll_batch──► records for the store
-//!   store ──handle_welcome, handle_commit──► poll_transmit ──► HelloReply, Ack, Control
+//!   store ──handle_welcome, handle_commit──► poll_transmit ──► HelloReply, Ack, Configuration, Control
 //! ```
 //! The first frame must be a Hello of the certificate's endpoint, in time. Then records flow; the ack follows the
 //! commit and is cumulative, so that only the latest of an epoch is kept. An unknown kind is skipped, counted and
@@ -10,13 +10,16 @@
 //! Bytes that are no frames end the connection: nothing behind them can be trusted.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use roomtone_protocol::ack::Ack;
+use roomtone_protocol::configuration::{Configuration, EffectiveConfiguration};
 use roomtone_protocol::control::Control;
 use roomtone_protocol::enroll::{BootId, Der, RenewRefusal, RenewReply};
 use roomtone_protocol::error::DecodeError;
 use roomtone_protocol::frame::{self, HEADER_BYTES, WIRE_VERSION};
+use roomtone_protocol::health::Health;
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::id::{EndpointId, Epoch, Sequence};
 use roomtone_protocol::limits::FRAME_BYTES_MAX;
@@ -71,6 +74,8 @@ struct Transmit {
     /// One per epoch, so at most as many as the records of [`SUBMITTED_MAX`] batches.
     acks: VecDeque<Ack>,
     renewed: Option<Box<RenewReply>>,
+    /// The latest; an earlier one that was not sent is worth nothing.
+    configuration: Option<Arc<Configuration>>,
     control: Option<Control>,
     going_away: bool,
 }
@@ -84,7 +89,7 @@ pub struct LinkCounts {
     pub unknown: u64,
     /// Records whose body did not decode among them.
     pub refused: u64,
-    /// Link frames of unknown kinds, skipped.
+    /// Link frames of unknown kinds, and reports whose body is not one, skipped.
     pub skipped: u64,
 }
 
@@ -146,6 +151,15 @@ pub struct Greeting {
     pub boot: Option<BootId>,
 }
 
+/// What an endpoint says of itself; worth nothing later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// How it is.
+    Health(Box<Health>),
+    /// What it is set to.
+    Effective(Box<EffectiveConfiguration>),
+}
+
 /// What the shell must do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -156,6 +170,8 @@ pub enum Step {
     Submit(Vec<Incoming>),
     /// Issue the next certificate for the key of this signing request, then call [`Exchange::handle_renewed`].
     Renew(Box<Der>),
+    /// Keep what the endpoint says of itself.
+    Keep(Report),
     /// Send what [`Exchange::poll_transmit`] gives, then close.
     Close(CloseReason),
     /// Read more bytes, or wait for a commit.
@@ -300,6 +316,15 @@ impl Exchange {
         self.transmit.control = Some(control);
     }
 
+    /// Takes what the agent is to be set to, in place of an earlier one that was not sent yet.
+    ///
+    /// # Panics
+    /// Where it does not [take](Self::takes_control) anything: the shell's promise.
+    pub fn handle_configuration(&mut self, wanted: Arc<Configuration>) {
+        assert!(self.takes_control(), "the shell takes a configuration after the welcome");
+        self.transmit.configuration = Some(wanted);
+    }
+
     /// Tells the agent, once, that the collector goes away.
     pub fn handle_shutdown(&mut self) {
         if self.state == State::Open {
@@ -316,6 +341,8 @@ impl Exchange {
             Message::Ack(ack)
         } else if let Some(reply) = transmit.renewed.take() {
             Message::RenewReply(*reply)
+        } else if let Some(wanted) = transmit.configuration.take() {
+            Message::Configuration(Configuration::clone(&wanted))
         } else if let Some(control) = transmit.control.take() {
             Message::Control(control)
         } else if std::mem::take(&mut transmit.going_away) {
@@ -438,11 +465,15 @@ impl Exchange {
                     self.counts.skipped += 1;
                 }
                 // Behind the records before it, which go first: it is met again.
-                Ok(Some((Taken::Renew(csr), length))) if batch.is_empty() => {
+                Ok(Some((Taken::Renew(_) | Taken::Keep(_), _))) if !batch.is_empty() => break None,
+                Ok(Some((Taken::Renew(csr), length))) => {
                     self.consume(taken + length);
                     return self.renew(csr);
                 }
-                Ok(Some((Taken::Renew(_), _))) => break None,
+                Ok(Some((Taken::Keep(report), length))) => {
+                    self.consume(taken + length);
+                    return Step::Keep(report);
+                }
                 Ok(None) => break None,
                 Err(reason) => break Some(reason),
             }
@@ -469,7 +500,7 @@ impl Exchange {
                     self.counts.skipped += 1;
                     self.consume(length);
                 }
-                Ok(Some((Taken::Record(..), _))) => {
+                Ok(Some((Taken::Record(..) | Taken::Keep(_), _))) => {
                     return Step::Close(CloseReason::UnexpectedFrame);
                 }
                 Err(reason) => return Step::Close(reason),
@@ -504,6 +535,7 @@ enum Taken {
     Skip,
     /// `None` where the body is not one.
     Renew(Option<Box<Der>>),
+    Keep(Report),
 }
 
 /// Takes a frame that may follow a Hello off the front; `None` where it is not all there.
@@ -534,10 +566,24 @@ fn take_frame(bytes: &[u8]) -> Result<Option<(Taken, usize)>, CloseReason> {
                 };
                 Ok(Some((Taken::Renew(csr), length)))
             }
+            kind::HEALTH | kind::EFFECTIVE_CONFIGURATION => {
+                let report = match frame::decode(&bytes[..length]) {
+                    Ok((frame::Frame { message: Some(Message::Health(it)), .. }, _)) => {
+                        Taken::Keep(Report::Health(Box::new(it)))
+                    }
+                    Ok((
+                        frame::Frame { message: Some(Message::EffectiveConfiguration(it)), .. },
+                        _,
+                    )) => Taken::Keep(Report::Effective(Box::new(it))),
+                    Ok(_) | Err(_) => Taken::Skip,
+                };
+                Ok(Some((report, length)))
+            }
             kind::HELLO
             | kind::HELLO_REPLY
             | kind::ACK
             | kind::CONTROL
+            | kind::CONFIGURATION
             | kind::ENROLL_REQUEST
             | kind::ENROLL_REPLY
             | kind::RENEW_REPLY => Err(CloseReason::UnexpectedFrame),

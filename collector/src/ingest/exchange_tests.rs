@@ -254,6 +254,72 @@ fn frames_that_only_a_collector_sends_close() {
     assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
 }
 
+fn health() -> Health {
+    crate::fleet::heartbeat::tests::health(60, None)
+}
+
+#[test]
+fn reports_wait_for_the_records_before_them_and_are_no_records() {
+    let effective = EffectiveConfiguration {
+        hash: roomtone_protocol::configuration::ConfigurationHash([7; 8]),
+        text: "[log]\n".try_into().unwrap(),
+    };
+    let mut exchange = open();
+    let frames = [
+        record(0),
+        link(&Message::Health(health())),
+        link(&Message::EffectiveConfiguration(effective.clone())),
+        record(1),
+    ];
+    exchange.handle_bytes(&frames.concat());
+    assert!(matches!(exchange.poll_step(), Step::Submit(batch) if batch.len() == 1));
+    assert_eq!(exchange.poll_step(), Step::Keep(Report::Health(Box::new(health()))));
+    assert_eq!(exchange.poll_step(), Step::Keep(Report::Effective(Box::new(effective))));
+    assert!(matches!(exchange.poll_step(), Step::Submit(batch) if batch.len() == 1));
+    assert_eq!(exchange.counts().records, 2);
+}
+
+#[test]
+fn report_whose_body_is_none_is_skipped_and_counted() {
+    let mut exchange = open();
+    // Two bytes of a body.
+    let broken = reseal(link(&Message::Health(health())), |frame| {
+        frame.truncate(HEADER_BYTES + 2);
+        frame[5..7].copy_from_slice(&2u16.to_le_bytes());
+    });
+    exchange.handle_bytes(&[broken, record(0)].concat());
+    assert!(matches!(exchange.poll_step(), Step::Submit(batch) if batch.len() == 1));
+    assert_eq!(exchange.counts().skipped, 1);
+}
+
+#[test]
+fn report_before_the_welcome_or_instead_of_a_renewal_does_not_belong() {
+    let report = link(&Message::Health(health()));
+    let mut exchange = Exchange::new(OSLO, Instant::now());
+    exchange.handle_bytes(&report);
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::Refused));
+    let mut exchange = expired();
+    exchange.handle_bytes(&report);
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
+}
+
+#[test]
+fn of_configurations_that_were_not_sent_the_latest_goes_down() {
+    let configuration = |byte| {
+        let hash = roomtone_protocol::configuration::ConfigurationHash([byte; 8]);
+        Configuration { hash, text: "".try_into().unwrap() }
+    };
+    let mut exchange = open();
+    sent(&mut exchange);
+    exchange.handle_configuration(Arc::new(configuration(1)));
+    exchange.handle_configuration(Arc::new(configuration(2)));
+    exchange.handle_control(Control::SelfTest);
+    let expected = [Message::Configuration(configuration(2)), Message::Control(Control::SelfTest)];
+    assert_eq!(sent(&mut exchange), expected);
+    exchange.handle_bytes(&link(&Message::Configuration(configuration(1))));
+    assert_eq!(exchange.poll_step(), Step::Close(CloseReason::UnexpectedFrame));
+}
+
 #[test]
 fn control_goes_down_after_the_welcome_and_one_at_a_time() {
     let mut exchange = Exchange::new(OSLO, Instant::now());
@@ -400,7 +466,7 @@ proptest! {
                     Step::Close(reason) => { closed = Some(reason); break; }
                     Step::Wait => break,
                     Step::Greet(_) => prop_assert!(false, "greeted already"),
-                    Step::Renew(_) => {}
+                    Step::Renew(_) | Step::Keep(_) => {}
                 }
             }
             if rest.is_empty() || closed.is_some() {

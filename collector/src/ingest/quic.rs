@@ -6,6 +6,7 @@
 //! after the handshake: that of `enrolment` needs no certificate, the other one does.
 
 mod enrolment;
+mod handshake;
 mod links;
 
 use std::collections::VecDeque;
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, Incoming, RecvStream, SendStream, TransportConfig, VarInt};
 use roomtone_protocol::ack::Ack;
-use roomtone_protocol::control::Control;
 use roomtone_protocol::enroll::{BootId, Der, RenewRefusal, RenewReply};
 use roomtone_protocol::hello::RefuseReason;
 use roomtone_protocol::id::{EndpointId, RecordId};
@@ -32,11 +32,12 @@ pub use self::links::Links;
 use self::enrolment::ENROLMENTS_MAX;
 use self::links::Place;
 use super::certificate::{self, Identity};
-use super::downlink::{Downlink, Downlinks};
-use super::exchange::{CloseReason, Exchange, Greeting, Step};
+use super::downlink::{Down, Downlink, Downlinks};
+use super::exchange::{CloseReason, Exchange, Greeting, Report, Step};
 use super::request::EndpointClock;
 use super::tls::ENROLL_ALPN;
 use super::writer::{Answer, Run, WriterQueue};
+use crate::fleet::live::{Arrival, Fleet, Presence};
 use crate::identity::refusal::Refusal;
 use crate::identity::registrar::{Admitted, Denied, Registrar};
 use crate::identity::standing::Admission;
@@ -110,6 +111,7 @@ struct Shared {
     limits: Limits,
     writer: WriterQueue,
     downlinks: Downlinks,
+    fleet: Arc<Fleet>,
     links: Links,
     registrar: Arc<Registrar>,
     wall_us: fn() -> u64,
@@ -126,6 +128,8 @@ pub struct Surroundings {
     pub writer: WriterQueue,
     /// The ways down to connected endpoints.
     pub downlinks: Downlinks,
+    /// What endpoints are to be set to and how they are; it uses the same ways down.
+    pub fleet: Arc<Fleet>,
     /// The connections of endpoints, for whoever must end one.
     pub links: Links,
     /// Who is heard.
@@ -144,7 +148,8 @@ impl QuicListener {
         tls: rustls::ServerConfig,
         surroundings: Surroundings,
     ) -> Result<Self, ListenError> {
-        let Surroundings { limits, writer, downlinks, links, registrar, wall_us } = surroundings;
+        let Surroundings { limits, writer, downlinks, fleet, links, registrar, wall_us } =
+            surroundings;
         let crypto = QuicServerConfig::try_from(tls)
             .map_err(|error| ListenError::Tls { reason: error.to_string() })?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -174,6 +179,7 @@ impl QuicListener {
             limits,
             writer,
             downlinks,
+            fleet,
             links,
             registrar,
             wall_us,
@@ -322,9 +328,10 @@ async fn serve_endpoint(
     } else {
         shared.admit(&identity).await.map_err(Denied::told)
     };
+    let mut site = String::new();
     let (exchange, place, admission) = match admitted {
-        Ok(Admitted { admission, name }) => {
-            identity.name = name;
+        Ok(Admitted { admission, name, site: of_registry }) => {
+            (identity.name, site) = (name, of_registry);
             let place = shared.links.wait(endpoint, &connection);
             (Exchange::new(endpoint, hello_until), Some(place), admission)
         }
@@ -337,6 +344,7 @@ async fn serve_endpoint(
             let mut task = Link {
                 shared,
                 identity: &identity,
+                site,
                 connection: &connection,
                 place: place.as_ref(),
                 admission,
@@ -346,6 +354,8 @@ async fn serve_endpoint(
                 run: Run::default(),
                 clock: None,
                 downlink: None,
+                arrival: None,
+                presence: None,
                 greeting: None,
                 renewal: None,
                 commits: VecDeque::new(),
@@ -454,35 +464,7 @@ impl Shared {
         };
         is_alive
     }
-
-    /// Counts a handshake that failed, where TLS has not done so already.
-    fn count_handshake(&self, error: &quinn::ConnectionError) {
-        match error {
-            // An alert of the peer's: it does not take our certificate (RFC 9001 section 4.8, RFC 8446 section 6.2).
-            quinn::ConnectionError::ConnectionClosed(close)
-                if CERTIFICATE_ALERTS.contains(&u64::from(close.error_code)) =>
-            {
-                self.registrar.refusals().add(Refusal::NotTrusted);
-            }
-            // Alerts of our own about the peer's certificate were counted by their reason.
-            quinn::ConnectionError::TransportError(error)
-                if CERTIFICATE_ALERTS.contains(&u64::from(error.code)) => {}
-            quinn::ConnectionError::VersionMismatch
-            | quinn::ConnectionError::TransportError(_)
-            | quinn::ConnectionError::ConnectionClosed(_)
-            | quinn::ConnectionError::ApplicationClosed(_)
-            | quinn::ConnectionError::Reset
-            | quinn::ConnectionError::TimedOut
-            | quinn::ConnectionError::CidsExhausted => {
-                self.registrar.refusals().add(Refusal::HandshakeFailed);
-            }
-            quinn::ConnectionError::LocallyClosed => {}
-        }
-    }
 }
-
-/// 0x100 and a TLS alert from bad_certificate (42) to unknown_ca (48), or decrypt_error (51).
-const CERTIFICATE_ALERTS: [u64; 8] = [0x12a, 0x12b, 0x12c, 0x12d, 0x12e, 0x12f, 0x130, 0x133];
 
 /// Runs what waits for a disk where that holds up nobody; `None` where it panicked.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -493,6 +475,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 struct Link<'a> {
     shared: &'a Shared,
     identity: &'a Identity,
+    /// By the registry; empty for none.
+    site: String,
     connection: &'a Connection,
     /// Unless it is refused.
     place: Option<&'a Place>,
@@ -505,6 +489,10 @@ struct Link<'a> {
     clock: Option<EndpointClock>,
     /// From the Welcome until a newer connection takes it over.
     downlink: Option<Downlink>,
+    /// From the Hello until the Welcome.
+    arrival: Option<Arrival>,
+    /// From the Welcome, where there is a fleet.
+    presence: Option<Presence>,
     greeting: Option<oneshot::Receiver<Answer>>,
     renewal: Option<JoinHandle<Box<RenewReply>>>,
     /// The boot id of an agent that was refused for another machine that is connected.
@@ -569,6 +557,7 @@ impl Link<'_> {
                     (Step::Submit(_), None) => unreachable!("`may_submit` comes before `Submit`"),
                     (Step::Greet(greeting), _) => self.greet(greeting).await?,
                     (Step::Renew(csr), _) => self.renewal = Some(self.renew(csr)),
+                    (Step::Keep(report), _) => self.keep(report),
                     (Step::Close(reason), _) => return Ok(reason),
                     (Step::Wait, _) => break,
                 }
@@ -588,11 +577,12 @@ impl Link<'_> {
                     self.exchange.handle_commit(acks(answer)?);
                     commit.into_iter().for_each(|it| self.tell_self_tests(&it.self_tests));
                 }
-                control = next_control(&mut self.downlink),
+                down = next_down(&mut self.downlink),
                     if self.downlink.is_some() && self.exchange.takes_control() =>
                 {
-                    match control {
-                        Some(control) => self.exchange.handle_control(control),
+                    match down {
+                        Some(Down::Control(control)) => self.exchange.handle_control(control),
+                        Some(Down::Configuration(it)) => self.exchange.handle_configuration(it),
                         None => self.downlink = None,
                     }
                 }
@@ -625,15 +615,21 @@ impl Link<'_> {
         let Some(place) = self.place else { return Err(CloseReason::Refused) };
         let live = self.shared.links.live(endpoint);
         let (registrar, identity) = (self.shared.registrar.clone(), self.identity.clone());
-        let judged =
-            blocking(move || registrar.greet(&identity, greeting.boot, remote, live)).await;
-        if let Err(denied) = judged.unwrap_or(Err(Denied::Unavailable)) {
-            if denied == Denied::Refused(Refusal::InUse) {
-                self.in_use = greeting.boot;
+        let fleet = self.shared.fleet.clone();
+        let judged = blocking(move || {
+            registrar.greet(&identity, greeting.boot, remote, live)?;
+            Ok(fleet.recall(endpoint))
+        });
+        let reported = match judged.await.unwrap_or(Err(Denied::Unavailable)) {
+            Ok(reported) => reported,
+            Err(denied) => {
+                if denied == Denied::Refused(Refusal::InUse) {
+                    self.in_use = greeting.boot;
+                }
+                self.exchange.handle_refusal(denied.told());
+                return Ok(());
             }
-            self.exchange.handle_refusal(denied.told());
-            return Ok(());
-        }
+        };
         if self.admission == Admission::RenewOnly {
             let until = Instant::now() + self.shared.limits.hello_wait;
             self.exchange.handle_renew_first((self.shared.wall_us)(), until);
@@ -644,10 +640,20 @@ impl Link<'_> {
         if self.shared.registrar.is_revoked(endpoint) {
             return Err(CloseReason::Revoked);
         }
+        let (name, agent_version) = (self.identity.name.clone(), greeting.agent_version);
+        let site = std::mem::take(&mut self.site);
+        let arrival = Arrival {
+            endpoint,
+            name: name.clone(),
+            site,
+            agent_version: agent_version.clone(),
+            reported,
+        };
+        self.arrival = Some(arrival);
         let attach = Attach {
             endpoint,
-            name: self.identity.name.clone(),
-            agent_version: greeting.agent_version,
+            name,
+            agent_version,
             transport: LinkTransport::Quic,
             remote,
             epoch: greeting.epoch,
@@ -662,7 +668,17 @@ impl Link<'_> {
         self.exchange.handle_welcome(next, (self.shared.wall_us)());
         let connect = |clock| self.shared.downlinks.connect(self.identity.endpoint, clock);
         self.downlink = self.clock.map(connect);
+        let arrival = self.arrival.take();
+        self.presence = arrival.and_then(|it| self.shared.fleet.connect(it, Instant::now()));
         Ok(())
+    }
+
+    fn keep(&self, report: Report) {
+        let Some(presence) = &self.presence else { return };
+        match report {
+            Report::Health(health) => presence.handle_health(*health, Instant::now()),
+            Report::Effective(effective) => presence.handle_effective(*effective, Instant::now()),
+        }
     }
 
     fn renew(&self, csr: Box<Der>) -> JoinHandle<Box<RenewReply>> {
@@ -732,7 +748,7 @@ async fn oldest(commits: &mut VecDeque<Commit>) -> Option<Answer> {
     (&mut commits.front_mut()?.answer).await.ok()
 }
 
-async fn next_control(downlink: &mut Option<Downlink>) -> Option<Control> {
+async fn next_down(downlink: &mut Option<Downlink>) -> Option<Down> {
     downlink.as_mut()?.next().await
 }
 

@@ -250,7 +250,7 @@ pub fn endpoint(known: &EndpointStanding, machines: &[Machine], now_us: u64) -> 
 /// `status`.
 #[must_use]
 pub fn status(status: &Status) -> String {
-    let Status { version, uptime_s, connected, enrolling, refusals } = status;
+    let Status { version, uptime_s, connected, enrolling, refusals, reports: _ } = status;
     let enrolling = if *enrolling { "enrolling" } else { "not enrolling" };
     let version = escape(version);
     let mut out =

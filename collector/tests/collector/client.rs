@@ -8,6 +8,7 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use roomtone_collector::dev_certificates;
+use roomtone_collector::fleet::live::Fleet;
 use roomtone_collector::identity::authority::Authority;
 use roomtone_collector::identity::refusal::Refusals;
 use roomtone_collector::identity::registrar::{Registrar, Settings};
@@ -136,10 +137,12 @@ impl Collector {
         let runtime = tokio::runtime::Handle::current();
         let (queue, writer) = writer::spawn(Box::new(store), || NOW_US, runtime).unwrap();
         let loopback = "127.0.0.1:0".parse().unwrap();
+        let downlinks = Downlinks::default();
         let surroundings = Surroundings {
             limits,
             writer: queue,
-            downlinks: Downlinks::default(),
+            fleet: Arc::new(Fleet::without_book(downlinks.clone(), || NOW_US)),
+            downlinks,
             links: Links::default(),
             registrar: registrar.clone(),
             wall_us: || NOW_US,
