@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (the command line or the config file).
 
+mod configuration;
+mod fleet;
 mod identity;
 
 use std::io::{self, IsTerminal, Write};
@@ -22,6 +24,8 @@ use crate::call::view::{CallState, CallView, SILENT_AFTER};
 use crate::clock;
 use crate::config::{self, Config, ConfigError};
 use crate::dev_certificates::{self, DevCertificatesError};
+use crate::fleet::book::{self, BookError};
+use crate::fleet::settings::SettingsError;
 use crate::identity::authority::AuthorityError;
 use crate::identity::init::{InitError, SYSTEM_CONFIG};
 use crate::identity::registry::RegistryError;
@@ -68,11 +72,12 @@ enum Command {
         #[command(flatten)]
         reading: Reading,
     },
-    /// List the endpoints and what became of their records.
-    Endpoints {
-        #[command(flatten)]
-        reading: Reading,
-    },
+    /// List the endpoints and how they are, the worst first; or what became of their records.
+    ///
+    /// up: heard, with nothing to complain of. degraded: heard, and something does not work as it should. silent: not
+    /// heard for two and a half of its heartbeats, or its connection ended. neverSeen: enrolled, and never came.
+    /// cloned: two machines use its identity. revoked: an operator took its identity back.
+    Endpoints(fleet::EndpointsArguments),
     /// List the latest episodes of microphones and loudspeakers that did not function, newest first.
     ///
     /// In calls and outside.
@@ -94,8 +99,8 @@ enum Command {
     },
     /// Ask an endpoint for a self-test of its microphone and loudspeaker, and wait for the result.
     ///
-    /// A short quiet chirp goes through the loudspeaker and is looked for in the microphone, unless a call is on. Exit
-    /// code 0: it was heard. It takes a running `serve`, and its user or root.
+    /// A short quiet chirp goes through the loudspeaker and is looked for in the microphone, unless a call is on.
+    /// Exit code 0: it was heard. It takes a running `serve`, and its user or root.
     Selftest {
         /// The endpoint: its id, its name, or a beginning of either that only it has.
         endpoint: String,
@@ -132,7 +137,10 @@ enum Command {
     /// List, show, revoke and rename the endpoints that were enrolled.
     #[command(subcommand)]
     Endpoint(identity::EndpointCommand),
-    /// Tell how a running `serve` stands, and whom it turned away.
+    /// Set, show and take back what the endpoints of a fleet are set to.
+    #[command(subcommand)]
+    Config(configuration::ConfigCommand),
+    /// Tell how a running `serve` stands, whom it turned away, and how the endpoints are.
     Status {
         #[command(flatten)]
         reading: Reading,
@@ -255,6 +263,67 @@ pub enum CommandError {
         /// Why.
         detail: String,
     },
+    /// The fleet's book cannot be used, or what was asked for is no setting.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// What was asked for is no setting: usage.
+    #[error(transparent)]
+    NoSetting(#[from] SettingsError),
+    /// A file of settings cannot be read.
+    #[error("cannot read the settings {}: {source}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No name of a site: usage.
+    #[error("`{given}` is no site: use 1 to 64 characters and no control characters")]
+    NoSite {
+        /// What was given.
+        given: String,
+    },
+    /// There is no revision to widen or to take back.
+    #[error("{scope}: nothing is set")]
+    NothingSet {
+        /// For whom.
+        scope: String,
+    },
+    /// The revision reaches as many already.
+    #[error(
+        "{scope}: revision {revision} reaches {percent} % already: `config rollback` takes it back"
+    )]
+    NotWider {
+        /// For whom.
+        scope: String,
+        /// Which.
+        revision: u32,
+        /// How many of a hundred.
+        percent: u8,
+    },
+    /// It did not work everywhere.
+    #[error(
+        "{scope}: revision {revision} was refused by {refused} and taken back by {rolled_back}: `config list` says why; \
+         `config rollback`, or promote with --force"
+    )]
+    Failing {
+        /// For whom.
+        scope: String,
+        /// Which.
+        revision: u32,
+        /// Endpoints that refused it.
+        refused: u64,
+        /// Endpoints that took it back.
+        rolled_back: u64,
+    },
+    /// Somebody else made a newer revision meanwhile.
+    #[error("{scope}: revision {revision} is not the current one any more: look again")]
+    Superseded {
+        /// For whom.
+        scope: String,
+        /// Which.
+        revision: u32,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
@@ -268,7 +337,11 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::NoPlace => 2,
+            Self::Config(_)
+            | Self::NoPlace
+            | Self::NoSetting(_)
+            | Self::NoSite { .. }
+            | Self::Book(BookError::Settings(_)) => 2,
             Self::Serve(_)
             | Self::Store(_)
             | Self::DevCertificates(_)
@@ -285,6 +358,17 @@ impl CommandError {
             | Self::NoToken { .. }
             | Self::NotTold { .. }
             | Self::NoStatus { .. }
+            | Self::Book(
+                BookError::Open { .. }
+                | BookError::Damaged { .. }
+                | BookError::Step(_)
+                | BookError::Row { .. },
+            )
+            | Self::Settings { .. }
+            | Self::NothingSet { .. }
+            | Self::NotWider { .. }
+            | Self::Failing { .. }
+            | Self::Superseded { .. }
             | Self::NoRandomness
             | Self::Output(_) => 1,
         }
@@ -311,7 +395,7 @@ impl Cli {
             }
             Command::Calls { since, limit, reading } => calls(since, limit as usize, &reading),
             Command::Call { id, reading } => call(id, &reading),
-            Command::Endpoints { reading } => endpoints(&reading),
+            Command::Endpoints(arguments) => fleet::endpoints(&arguments),
             Command::Episodes { endpoint, open, since, limit, reading } => {
                 let choice = Choice {
                     since_us: clock::wall_us().saturating_sub(micros(since)),
@@ -328,6 +412,7 @@ impl Cli {
             Command::Init(arguments) => identity::init(arguments),
             Command::Token(command) => identity::token(command),
             Command::Endpoint(command) => identity::endpoint(command),
+            Command::Config(command) => configuration::configure(command),
             Command::Status { reading } => identity::status(&reading),
             Command::DevCertificates { directory, endpoint_names } => {
                 make_certificates(&directory, &endpoint_names)
@@ -372,15 +457,6 @@ fn call(id: CallId, reading: &Reading) -> Result<(), CommandError> {
 fn views(calls: &[CallFacts], endpoints: &[EndpointFacts], now_us: u64) -> Vec<CallView> {
     let endpoint = |id| endpoints.iter().find(|it| it.endpoint == id);
     calls.iter().map(|facts| CallView::new(facts, endpoint(facts.endpoint), now_us)).collect()
-}
-
-fn endpoints(reading: &Reading) -> Result<(), CommandError> {
-    let endpoints = reading.place.open()?.endpoints()?;
-    if reading.json {
-        let endpoints = endpoints.iter().map(json::Endpoint::new).collect();
-        return print_json(&json::Endpoints { endpoints });
-    }
-    print(&table::endpoints(&endpoints))
 }
 
 fn episodes(
@@ -516,7 +592,17 @@ impl Place {
     fn open(&self) -> Result<SqliteReader, CommandError> {
         // Reading commands tell on stderr which files they leave out, and nothing else.
         telemetry::start("warn");
-        Ok(SqliteReader::open(&self.find(|config| config.store, Path::to_owned)?)?)
+        Ok(SqliteReader::open(&self.store()?)?)
+    }
+
+    /// Where the day files are.
+    fn store(&self) -> Result<PathBuf, CommandError> {
+        self.find(|config| config.store, Path::to_owned)
+    }
+
+    /// Where the fleet's book is.
+    fn book(&self) -> Result<PathBuf, CommandError> {
+        Ok(self.store()?.join(book::FILE))
     }
 
     /// Where the `serve` of this store listens.

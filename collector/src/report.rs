@@ -1,9 +1,11 @@
 //! What a person or a script gets to read: [`json`], [`table`] and [`devices`] make text of views, [`watch`] follows
-//! live calls.
+//! live calls, [`fleet`] and [`configuration`] show the endpoints themselves and what they are set to.
 //!
 //! Numbers become milliseconds and ratios only here. Whatever came from a peer is escaped before it reaches a terminal.
 
+pub mod configuration;
 pub mod devices;
+pub mod fleet;
 pub mod identity;
 pub mod json;
 pub mod table;

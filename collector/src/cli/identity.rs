@@ -3,7 +3,7 @@
 //! They work on the registry itself, beside a running `serve` or without one; a running one is told of a revocation,
 //! so that it ends the connection at once.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,6 +11,7 @@ use roomtone_protocol::enroll::{TokenId, TokenSecret};
 use roomtone_protocol::id::EndpointId;
 use roomtone_protocol::token::Token;
 
+use super::fleet::{self, registry};
 use super::{CommandError, Place, Reading, micros, print, print_json};
 use crate::admin::client::{self, AskError};
 use crate::admin::dialogue::{Answer, Request};
@@ -92,7 +93,7 @@ pub(super) enum EndpointCommand {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Show one endpoint with the machines that spoke as it.
+    /// Show one endpoint: the machines that spoke as it, its last heartbeat, and what it is set to.
     Show {
         #[command(flatten)]
         which: Which,
@@ -130,7 +131,7 @@ pub(super) enum EndpointCommand {
 #[derive(Debug, Args)]
 pub(super) struct Which {
     /// The endpoint: its id, its name, or a beginning of either that only it has.
-    endpoint: String,
+    pub(super) endpoint: String,
 }
 
 /// `init`.
@@ -229,14 +230,7 @@ pub(super) fn endpoint(command: EndpointCommand) -> Result<(), CommandError> {
             }
             print(&report::endpoints(&endpoints, now_us))
         }
-        EndpointCommand::Show { which, reading } => {
-            let (registry, known) = find(&which, &reading.place)?;
-            let machines = registry.machines(known.endpoint)?;
-            if reading.json {
-                return print_json(&report::Endpoint::new(&known, &machines, now_us));
-            }
-            print(&report::endpoint(&known, &machines, now_us))
-        }
+        EndpointCommand::Show { which, reading } => fleet::show(&which, &reading),
         EndpointCommand::Revoke { which, place } => {
             let (mut registry, known) = find(&which, &place)?;
             registry.revoke_endpoint(known.endpoint, now_us)?;
@@ -272,22 +266,18 @@ fn tell(place: &Place, endpoint: EndpointId) -> Result<(), CommandError> {
 pub(super) fn status(reading: &Reading) -> Result<(), CommandError> {
     let socket = reading.place.admin_socket()?;
     match client::ask(&socket, &Request::Status, Duration::ZERO)? {
-        Answer::Status(status) if reading.json => print_json(&status),
-        Answer::Status(status) => print(&report::status(&status)),
+        Answer::Status(status) => {
+            let (entries, _) = fleet::gather_readable(&reading.place)?;
+            if reading.json {
+                return print_json(&report::StatusView::new(&status, &entries));
+            }
+            print(&report::status(&status, &entries))
+        }
         Answer::Refused { detail, .. } => Err(CommandError::NoStatus { detail }),
         Answer::SelfTest(_) | Answer::Rechecked(_) | Answer::Reconfigured(_) => {
             Err(CommandError::NoStatus { detail: "it gave another answer".to_owned() })
         }
     }
-}
-
-/// The registry of a place; `None` where nothing was ever enrolled, since reading makes no files.
-fn registry(place: &Place) -> Result<Option<Registry>, CommandError> {
-    let path = place.registry()?;
-    if !Path::new(&path).exists() {
-        return Ok(None);
-    }
-    Ok(Some(Registry::open(&path)?))
 }
 
 fn find(which: &Which, place: &Place) -> Result<(Registry, EndpointStanding), CommandError> {

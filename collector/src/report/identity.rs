@@ -1,9 +1,13 @@
 //! Tokens, enrolled endpoints and the state of a running `serve`, as tables and as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use super::fleet::{self, Shown};
 use super::table::{NAME_COLUMNS, NARROW, plain, text};
-use crate::admin::dialogue::Status;
+use crate::admin::dialogue::{Reports, Status};
+use crate::fleet::roster::Entry;
 use crate::identity::standing::{EndpointStanding, GRACE_US, Machine};
 use crate::identity::token::{TokenFacts, TokenState};
 use crate::text::{escape, fit, rfc3339, short_time};
@@ -113,27 +117,54 @@ impl<'a> Endpoints<'a> {
 
 /// `endpoint show --json`.
 #[derive(Debug, Serialize)]
-pub struct Endpoint<'a> {
+pub struct ShownEndpoint<'a> {
     #[serde(flatten)]
-    endpoint: EndpointView<'a>,
+    endpoint: Named<'a>,
     machines: Vec<MachineView<'a>>,
+    #[serde(flatten)]
+    shown: Shown<'a>,
 }
 
-impl<'a> Endpoint<'a> {
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Named<'a> {
+    Enrolled(EndpointView<'a>),
+    NotEnrolled { endpoint: String, name: &'a str, site: &'a str, state: &'static str },
+}
+
+impl<'a> ShownEndpoint<'a> {
     /// The view of one endpoint.
     #[must_use]
-    pub fn new(known: &'a EndpointStanding, machines: &'a [Machine], now_us: u64) -> Self {
+    pub fn new(it: &'a Entry, machines: &'a [Machine], now_us: u64) -> Self {
+        let holder = it.standing.as_ref().and_then(|known| known.boot);
         let machine = |it: &'a Machine| MachineView {
             boot: it.boot.to_string(),
             address: &it.remote,
             first: rfc3339(it.first_us),
-            holds: known.boot == Some(it.boot),
+            holds: holder == Some(it.boot),
         };
-        Self {
-            endpoint: EndpointView::new(known, now_us),
-            machines: machines.iter().map(machine).collect(),
-        }
+        let endpoint = match &it.standing {
+            Some(known) => Named::Enrolled(EndpointView::new(known, now_us)),
+            None => Named::NotEnrolled {
+                endpoint: it.endpoint.to_string(),
+                name: &it.name,
+                site: &it.site,
+                state: "notEnrolled",
+            },
+        };
+        let machines = machines.iter().map(machine).collect();
+        Self { endpoint, machines, shown: Shown::new(it) }
     }
+}
+
+/// The head of `endpoint show` for one with a certificate of somebody else's making.
+#[must_use]
+pub fn not_enrolled(it: &Entry) -> String {
+    format!(
+        "endpoint   {} ({})\nstate      not enrolled here: its certificate was made otherwise\n",
+        escape(&it.name),
+        it.endpoint
+    )
 }
 
 #[derive(Debug, Serialize)]
@@ -247,14 +278,39 @@ pub fn endpoint(known: &EndpointStanding, machines: &[Machine], now_us: u64) -> 
     out + "\n" + &text(&table)
 }
 
+/// `status --json`.
+#[derive(Debug, Serialize)]
+pub struct StatusView<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    endpoints: BTreeMap<&'static str, u64>,
+}
+
+impl<'a> StatusView<'a> {
+    /// The view of a running `serve` and its endpoints.
+    #[must_use]
+    pub fn new(status: &'a Status, entries: &[Entry]) -> Self {
+        Self { status, endpoints: fleet::named(entries) }
+    }
+}
+
 /// `status`.
 #[must_use]
-pub fn status(status: &Status) -> String {
-    let Status { version, uptime_s, connected, enrolling, refusals, reports: _ } = status;
+pub fn status(status: &Status, entries: &[Entry]) -> String {
+    let Status { version, uptime_s, connected, enrolling, refusals, reports } = status;
     let enrolling = if *enrolling { "enrolling" } else { "not enrolling" };
     let version = escape(version);
     let mut out =
         format!("version {version}, up {uptime_s} s, {connected} connected, {enrolling}\n");
+    out += &format!("{}\n", fleet::summary(entries));
+    let Reports { kept, taken, excess, malformed } = reports;
+    out += &if *kept {
+        format!(
+            "heartbeats: {taken} taken, {excess} came too fast, {malformed} contradicted themselves\n"
+        )
+    } else {
+        "heartbeats are not kept and no endpoint is configured: the log says why\n".to_owned()
+    };
     if refusals.is_empty() {
         return out + "nobody was turned away\n";
     }
@@ -265,6 +321,6 @@ pub fn status(status: &Status) -> String {
     out
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

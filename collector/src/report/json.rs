@@ -3,6 +3,7 @@
 
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
 use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
+use roomtone_protocol::id::EndpointId;
 use roomtone_protocol::ratio::Ratio;
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::call::device::{self, glitches_per_5_minutes_tenths, is_poor};
 use crate::call::view::{
     CallState, CallView, DirectionView, IntervalView, LegView, RttView, Source, StreamView,
 };
-use crate::store::{EndpointFacts, LinkTransport, SelfTestFacts};
+use crate::store::{EndpointFacts, LinkTransport, RecordCounts, SelfTestFacts};
 use crate::text::rfc3339;
 
 /// `calls --json` and `call ID --json`: the second with time lines.
@@ -201,14 +202,7 @@ pub struct SelfTest {
     delay_ms: Option<f64>,
 }
 
-/// `endpoints --json`.
-#[derive(Debug, Serialize)]
-pub struct Endpoints {
-    /// All endpoints, by id.
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// One endpoint.
+/// What became of an endpoint's records: a part of `endpoints --json`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
@@ -434,6 +428,31 @@ impl SelfTest {
 }
 
 impl Endpoint {
+    /// The JSON of an endpoint that has no records and never had a connection.
+    #[must_use]
+    pub fn unheard(endpoint: EndpointId) -> Self {
+        let counts = RecordCounts::default();
+        let name = String::new();
+        let facts = EndpointFacts {
+            endpoint,
+            agent_version: name.clone(),
+            name,
+            link: None,
+            first_seen_us: 0,
+            last_seen_us: 0,
+            connected: false,
+            calls: 0,
+            counts,
+        };
+        Self { first_seen: None, last_seen: None, ..Self::new(&facts) }
+    }
+
+    /// The same with the name that is shown everywhere else.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
     /// The JSON of an endpoint.
     #[must_use]
     pub fn new(facts: &EndpointFacts) -> Self {

@@ -276,7 +276,7 @@ fn millis(dms: u32) -> String {
     if dms < 1_000_000 { format!("{:.1}", ms(dms)) } else { format!("{}s", dms / 10_000) }
 }
 
-fn percent(part: u64, whole: u64) -> String {
+pub(super) fn percent(part: u64, whole: u64) -> String {
     super::ratio(part, whole).map_or("-".to_owned(), |ratio| {
         if ratio <= 9.99 { format!("{:.2}%", ratio * 100.0) } else { "> 999%".to_owned() }
     })

@@ -6,6 +6,7 @@ mod admin;
 mod agent;
 mod attack;
 mod client;
+mod configuration;
 mod conformance;
 mod day_files;
 mod fixture;
