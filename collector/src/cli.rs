@@ -138,6 +138,10 @@ enum Command {
     #[command(subcommand)]
     Endpoint(identity::EndpointCommand),
     /// Set, show and take back what the endpoints of a fleet are set to.
+    ///
+    /// Settings lie in three layers: the fleet's, a site's, an endpoint's; the narrower wins, key by key. An endpoint's
+    /// own config file wins over all of them. The collector knows the keys; whether a value is good, each agent says
+    /// itself, and keeps none that is not or that costs it its collector. Try it on a few first: `--percent 5`.
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
     /// Tell how a running `serve` stands, whom it turned away, and how the endpoints are.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use roomtone_protocol::configuration::KEYS;
 
 use super::fleet::{book, gather};
 use super::{CommandError, Reading, print, print_json};
@@ -27,16 +28,13 @@ use crate::report::configuration::{self as report, Change, Changed, ScopeView};
 use crate::text;
 
 /// What is done with the fleet's configuration.
-///
-/// Settings lie in three layers: the fleet's, a site's, an endpoint's; the narrower wins, key by key. An endpoint's
-/// own config file wins over all of them. The collector knows the keys; whether a value is good, each agent says
-/// itself, and keeps none that is not or that costs it its collector. Try a value on a few first: `--percent 5`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Set keys, as the scope's next revision.
     ///
     /// KEY=VALUE changes these keys and leaves the scope's others; --file replaces all of them. Values are checked by
     /// the agents, `config show` tells what they say.
+    #[command(after_long_help = keys_help())]
     Set {
         /// Like audio.levels=true or log.level=debug.
         #[arg(value_name = "KEY=VALUE", required_unless_present = "file", conflicts_with = "file")]
@@ -141,6 +139,11 @@ pub(super) struct How {
     note: String,
     #[command(flatten)]
     reading: Reading,
+}
+
+fn keys_help() -> String {
+    let keys: Vec<String> = KEYS.iter().map(|key| format!("  {key}\n")).collect();
+    format!("Keys, as in an agent's config:\n{}", keys.concat())
 }
 
 /// `config`.

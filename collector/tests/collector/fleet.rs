@@ -154,6 +154,39 @@ async fn room_is_enrolled_by_the_text_of_a_token_and_cut_off_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn room_gets_what_is_set_for_the_site_of_its_token_and_shows_in_each_state() {
+    let fleet = Fleet::start();
+    let token = fleet.run(&["token", "create", "--site", "oslo", "--uses", "2"]);
+    let badge = fleet.enroll(&token, "oslo-4").await.unwrap();
+    let other = fleet.enroll(&token, "oslo-5").await.unwrap();
+    assert_eq!(fleet.json(&["endpoints"])["counts"], serde_json::json!({ "neverSeen": 2 }));
+    let said = fleet.run(&["config", "set", "--site", "oslo", "audio.levels=true"]);
+    assert!(said.contains("site oslo: revision 1 (100 %), reaches 2 of 2 endpoints"), "{said}");
+    fleet.run(&["config", "set", "--endpoint", "oslo-4", "log.level=debug"]);
+
+    let (mut client, _) = badge.greet(fleet.address, None).await;
+    let Some(Message::Configuration(found)) = client.next().await else { panic!("it is sent") };
+    assert_eq!(found.text, "[audio]\nlevels = true\n[log]\nlevel = \"debug\"\n");
+    let shown = fleet.json(&["config", "show", "oslo-4"]);
+    let scopes: Vec<_> =
+        shown["layers"].as_array().unwrap().iter().filter_map(|it| it["scope"].as_str()).collect();
+    assert_eq!((scopes, &shown["site"]), (vec!["site", "endpoint"], &"oslo".into()));
+    assert_eq!(shown["progress"], "notHeard");
+
+    // Of what was taken back nobody waits to hear.
+    fleet.run(&["endpoint", "revoke", "oslo-5"]);
+    assert_eq!(badge.endpoint.to_string(), shown["endpoint"]);
+    let figures = &fleet.json(&["config", "list"])["scopes"][0]["figures"];
+    assert_eq!((&figures["endpoints"], &figures["notHeard"]), (&1.into(), &1.into()));
+    let listed = fleet.json(&["endpoints", "--site", "oslo"]);
+    assert_eq!(listed["counts"], serde_json::json!({ "up": 1, "revoked": 1 }));
+    let states = listed["endpoints"].as_array().unwrap();
+    let of = |id: String| states.iter().find(|it| it["id"] == id).unwrap()["state"].clone();
+    assert_eq!(of(other.endpoint.to_string()), "revoked");
+    assert_eq!(of(badge.endpoint.to_string()), "up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_work_without_a_running_serve_and_it_heeds_them_later() {
     let fleet = Fleet::start();
     let token = fleet.json(&["token", "create", "--uses", "2"]);
