@@ -6,6 +6,8 @@
 //! Bounds: 1 MiB of text. An unknown key is an error that names the nearest known one: a misspelt limit that is
 //! silently ignored would be found out on the day it matters.
 
+pub mod layers;
+
 mod raw;
 mod reference;
 mod size;
@@ -22,7 +24,7 @@ use toml::de::DeTable;
 use crate::audio::constants::Thresholds;
 
 pub use reference::{OptionDoc, REFERENCE, help, markdown};
-pub use size::parse_size;
+pub use size::{format_size, parse_size};
 
 /// What the agent works with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Config {
     pub audio: Audio,
     /// Where the room application speaks.
     pub context: Context,
+    /// How often the agent says how it is.
+    pub health: Health,
     /// What is logged.
     pub log: Log,
 }
@@ -122,6 +126,13 @@ pub struct Context {
     pub socket: Option<PathBuf>,
 }
 
+/// How often the agent says how it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The time between two heartbeats.
+    pub interval: Duration,
+}
+
 /// What is logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -144,6 +155,21 @@ pub enum Level {
     Debug,
     /// Per packet.
     Trace,
+}
+
+impl Level {
+    /// The word that stands in a config.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 impl std::str::FromStr for Level {
@@ -254,21 +280,7 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`]; the first problem found, in the order of the file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unreadable)?;
-        if file.metadata().map_err(unreadable)?.is_dir() {
-            return Err(ConfigError::Directory { path: path.to_owned() });
-        }
-        let mut bytes = Vec::new();
-        file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > CONFIG_BYTES_MAX {
-            return Err(ConfigError::TooLarge { path: path.to_owned() });
-        }
-        let text = String::from_utf8(bytes).map_err(|error| ConfigError::NotText {
-            path: path.to_owned(),
-            offset: error.utf8_error().valid_up_to(),
-        })?;
-        Self::parse(&text, path)
+        Self::parse(&read(path)?, path)
     }
 
     /// Checks a config's text; `path` is named in errors, and its directory is where relative paths start. Where the
@@ -277,26 +289,73 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let syntax = |error: toml::de::Error| ConfigError::Syntax {
-            path: path.to_owned(),
-            line: line_of(text, error.span().map_or(0, |span| span.start)),
-            problem: error.message().lines().next().unwrap_or("not valid TOML").to_owned(),
-        };
-        let document = DeTable::parse(text).map_err(syntax)?;
-        check_keys(document.get_ref(), text, path)?;
-        let raw: raw::Raw = toml::from_str(text).map_err(|error| {
-            let found = error.span().and_then(|span| key_at(document.get_ref(), span.start));
-            match found.and_then(|(key, span)| Some((reference::find(&key)?, span))) {
-                Some((option, span)) => ConfigError::Value {
-                    path: path.to_owned(),
-                    key: option.key,
-                    value: shorten(text.get(span).unwrap_or_default()),
-                    range: option.range,
-                },
-                None => syntax(error),
+        parse_raw(text, path)?.check(path)
+    }
+}
+
+/// Reads a config file's text.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.is_dir() {
+        return Err(ConfigError::Directory { path: path.to_owned() });
+    }
+    let mut bytes = Vec::new();
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    String::from_utf8(bytes).map_err(|error| ConfigError::NotText {
+        path: path.to_owned(),
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
+/// Reads a config's text as it stands, with known keys only.
+fn parse_raw(text: &str, path: &Path) -> Result<raw::Raw, ConfigError> {
+    let syntax = |error: toml::de::Error| ConfigError::Syntax {
+        path: path.to_owned(),
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        problem: error.message().lines().next().unwrap_or("not valid TOML").to_owned(),
+    };
+    let document = DeTable::parse(text).map_err(syntax)?;
+    check_keys(document.get_ref(), text, path)?;
+    toml::from_str(text).map_err(|error| {
+        let found = error.span().and_then(|span| key_at(document.get_ref(), span.start));
+        match found.and_then(|(key, span)| Some((reference::find(&key)?, span))) {
+            Some((option, span)) => ConfigError::Value {
+                path: path.to_owned(),
+                key: option.key,
+                value: shorten(text.get(span).unwrap_or_default()),
+                range: option.range,
+            },
+            None => syntax(error),
+        }
+    })
+}
+
+impl ConfigError {
+    /// What is wrong, without the name of the file: for whoever has another one, or none.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        match self {
+            Self::Unreadable { source, .. } => format!("cannot be read: {source}"),
+            Self::Directory { .. } => "is a directory".to_owned(),
+            Self::TooLarge { .. } => "is larger than 1 MiB".to_owned(),
+            Self::NotText { offset, .. } => format!("is not UTF-8 text (byte {offset})"),
+            Self::Syntax { line, problem, .. } => format!("line {line}: {problem}"),
+            Self::UnknownKey { key, line, hint, .. } => {
+                format!("unknown key {key:?} at line {line}; {hint}")
             }
-        })?;
-        raw.check(path)
+            Self::NotEnrolled { source, .. } => {
+                format!(
+                    "collector.address is empty, and nothing of an enrolment can be read: {source}"
+                )
+            }
+            Self::Value { key, value, range, .. } => {
+                format!("{key} = {value} is not allowed; give {range}")
+            }
+        }
     }
 }
 

@@ -30,8 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roomtone_protocol::ack::Ack;
+use roomtone_protocol::configuration::{Configuration, EffectiveConfiguration};
 use roomtone_protocol::control::Control;
 use roomtone_protocol::enroll::RenewReply;
+use roomtone_protocol::health::Health;
 use roomtone_protocol::hello::RefuseReason;
 use roomtone_protocol::time::Stamp;
 use tokio::sync::{Notify, mpsc, watch};
@@ -149,6 +151,22 @@ pub struct LinkStatus {
     pub collector_ahead: Option<Ack>,
 }
 
+/// What the agent says of itself, now.
+#[derive(Debug)]
+pub enum Word {
+    /// What it is set to.
+    Effective(Box<EffectiveConfiguration>),
+    /// How it is.
+    Health(Box<Health>),
+}
+
+/// The way for what is neither a record nor a request.
+#[derive(Debug)]
+struct Talk {
+    words: mpsc::Receiver<Word>,
+    configurations: mpsc::Sender<Configuration>,
+}
+
 /// The task that keeps the link.
 pub struct Uplink<B, C> {
     connector: Rc<Connector>,
@@ -163,6 +181,7 @@ pub struct Uplink<B, C> {
     backlog: B,
     appended: Arc<Notify>,
     requests: mpsc::Sender<Control>,
+    talk: Option<Talk>,
     status: watch::Sender<LinkStatus>,
     clock: C,
     transport: Transport,
@@ -185,6 +204,7 @@ enum Input {
     Received(Result<usize, LinkError>),
     Sent(Result<usize, LinkError>),
     Appended,
+    Said(Word),
     Due,
     Shutdown,
 }
@@ -222,6 +242,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             backlog,
             appended,
             requests,
+            talk: None,
             status,
             clock,
             transport: Transport::Down,
@@ -230,6 +251,16 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             sent: 0,
         };
         Ok((uplink, watcher))
+    }
+
+    /// The same link for an agent that says how it is, and that a collector may set.
+    #[must_use]
+    pub fn with_talk(
+        self,
+        words: mpsc::Receiver<Word>,
+        configurations: mpsc::Sender<Configuration>,
+    ) -> Self {
+        Self { talk: Some(Talk { words, configurations }), ..self }
     }
 
     /// Keeps the link until `shutdown` resolves, then sends what the backlog still has, within the flush time-out.
@@ -257,6 +288,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                 () = &mut shutdown, if !stopping => Input::Shutdown,
                 () = tokio::time::sleep(due) => Input::Due,
                 () = appended.notified() => Input::Appended,
+                word = said(&mut self.talk) => Input::Said(word),
                 input = transport_input(
                     &mut self.transport,
                     &self.outbox[self.sent..],
@@ -284,6 +316,10 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                 }
                 Input::Sent(Ok(length)) => self.sent += length,
                 Input::Appended => self.exchange.handle_appended(),
+                Input::Said(Word::Effective(effective)) => {
+                    self.exchange.handle_effective(effective);
+                }
+                Input::Said(Word::Health(health)) => self.exchange.handle_health(*health),
                 Input::Due => self.handle_due(now),
                 Input::Shutdown => {
                     stopping = true;
@@ -351,6 +387,13 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                             "a request of the collector found nobody to serve it"
                         );
                     }
+                }
+            }
+            Event::Configured(configuration) => {
+                let hearer = self.talk.as_ref().map(|talk| &talk.configurations);
+                if hearer.is_none_or(|hearer| hearer.try_send(*configuration).is_err()) {
+                    // The collector sends it again after its next Welcome.
+                    tracing::debug!("a configuration found nobody to look at it");
                 }
             }
             Event::Close(cause) => {
@@ -462,8 +505,8 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         }
         self.sent = 0;
         self.outbox.clear();
-        if let Some(hello) = self.exchange.poll_transmit() {
-            self.outbox = hello;
+        if let Some(frame) = self.exchange.poll_transmit() {
+            self.outbox = frame;
             return;
         }
         while let Some(want) = self.exchange.poll_want() {
@@ -531,6 +574,16 @@ async fn transport_input(transport: &mut Transport, outbox: &[u8], received: &mu
             length = link.sender.send(outbox), if !outbox.is_empty() => Input::Sent(length),
         },
     }
+}
+
+/// Waits for the next word, for ever where none can come.
+async fn said(talk: &mut Option<Talk>) -> Word {
+    if let Some(talk) = talk
+        && let Some(word) = talk.words.recv().await
+    {
+        return word;
+    }
+    std::future::pending().await
 }
 
 fn moment(stamp: Stamp) -> Moment {

@@ -48,6 +48,12 @@ pub fn slept() -> Duration {
     now().since(awake)
 }
 
+/// The CPU time that this process has used, all threads, user and system.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    read(ClockId::ProcessCPUTime).since(Moment::ORIGIN)
+}
+
 /// The life of the kernel in which both clocks count; `None` where the kernel tells none.
 #[must_use]
 pub fn boot_id() -> Option<BootId> {

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::reference::{self, OptionDoc};
 use super::{
-    Audio, Collector, Config, ConfigError, Context, Identity, Log, Media, Spool, Tap, parse_size,
-    shorten,
+    Audio, Collector, Config, ConfigError, Context, Health, Identity, Log, Media, Spool, Tap,
+    parse_size, shorten,
 };
 use crate::audio::constants::Thresholds;
 use crate::identity::issuer::Issuer;
@@ -26,6 +26,7 @@ pub(super) struct Raw {
     media: RawMedia,
     audio: RawAudio,
     context: RawContext,
+    health: RawHealth,
     log: RawLog,
 }
 
@@ -99,11 +100,24 @@ struct RawContext {
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, deny_unknown_fields)]
+struct RawHealth {
+    interval: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
 struct RawLog {
     level: Option<String>,
 }
 
 impl Raw {
+    /// Checks keys that are no whole config: what must be given in one need not be given here.
+    pub(super) fn check_part(mut self, path: &Path) -> Result<(), ConfigError> {
+        self.collector.address.get_or_insert_with(|| "localhost:1".to_owned());
+        self.check(path).map(|_| ())
+    }
+
     pub(super) fn check(self, path: &Path) -> Result<Config, ConfigError> {
         let key = |key: &'static str| Key::new(key, path);
         let directory = path.parent().unwrap_or(Path::new(""));
@@ -172,8 +186,14 @@ impl Raw {
                 (length <= SOCKET_BYTES_MAX).then_some(path)
             })?,
         };
+        let health = Health {
+            interval: key("health.interval").duration(
+                self.health.interval,
+                Duration::from_secs(10)..=Duration::from_secs(900),
+            )?,
+        };
         let log = Log { level: key("log.level").text(self.log.level, |word| word.parse().ok())? };
-        Ok(Config { collector, identity, spool, tap, media, audio, context, log })
+        Ok(Config { collector, identity, spool, tap, media, audio, context, health, log })
     }
 }
 

@@ -193,6 +193,13 @@ pub const REFERENCE: &[OptionDoc] = &[
         what: "where the room application says that a call begins and ends",
     },
     OptionDoc {
+        key: "health.interval",
+        unit: "duration",
+        default: "\"60s\"",
+        range: "10s to 15m",
+        what: "how often the agent tells the collector how it is",
+    },
+    OptionDoc {
         key: "log.level",
         unit: "word",
         default: "\"info\"",

@@ -19,9 +19,27 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// Writes a size as [`parse_size`] reads it, in the largest unit of which it is a whole number.
+#[must_use]
+pub fn format_size(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.into_iter().find(|(shift, _)| bytes != 0 && bytes.is_multiple_of(1 << shift));
+    unit.map_or_else(|| format!("{bytes}B"), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_size;
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_they_are_read() {
+        for (bytes, text) in [(0, "0B"), (144, "144B"), (1 << 20, "1MiB"), (1536, "1536B")] {
+            assert_eq!(format_size(bytes), text);
+            assert_eq!(parse_size(text), Some(bytes));
+        }
+        assert_eq!(format_size(64 << 30), "64GiB");
+        assert_eq!(format_size(524_288), "512KiB");
+    }
 
     #[test]
     fn sizes_are_binary_and_nothing_else() {

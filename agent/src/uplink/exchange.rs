@@ -30,6 +30,8 @@
 //! - A collector that refuses who this endpoint is (revoked, expired, cloned, unknown, or named otherwise) is asked
 //!   again in hours, not in seconds: only a person can help, who may also put another identity in force.
 //! - Everything unacknowledged is sent again on the next connection: a record is known by (endpoint, epoch, sequence).
+//! - What speaks of now (a heartbeat, the effective configuration) goes out between runs of records while they flow; of
+//!   each the latest waits, and none of them is kept for another connection.
 //!
 //! Left out: what to keep and to shed (the spool), how bytes travel (`quic`).
 
@@ -39,9 +41,11 @@ use std::time::Duration;
 pub use super::limits::Limits;
 pub use crate::spool::Position;
 use roomtone_protocol::ack::Ack;
+use roomtone_protocol::configuration::{Configuration, EffectiveConfiguration};
 use roomtone_protocol::control::Control;
 use roomtone_protocol::enroll::{BootId, Der, RenewReply, RenewRequest};
 use roomtone_protocol::frame::{Frame, WIRE_VERSION, decode_header, encode_link};
+use roomtone_protocol::health::Health;
 use roomtone_protocol::hello::{Hello, HelloReply, RefuseReason};
 use roomtone_protocol::id::{EndpointId, Sequence};
 use roomtone_protocol::limits::{FRAME_BYTES_MAX, REASON_BYTES_MAX, VERSION_BYTES_MAX};
@@ -53,6 +57,7 @@ use super::cause::{Cause, Violation};
 use super::inbox::{Inbox, Step};
 use super::window::{Verdict, Window};
 use crate::clock::Moment;
+use crate::configuration::hash;
 
 /// What the spool holds: all records from `oldest` up to, not including, `newest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +101,8 @@ pub enum Event {
     Acknowledged(Ack),
     /// The collector asks for something. Repetitions that were not picked up yet are one.
     Requested(Control),
+    /// The collector sets the endpoint to this, its hash proven. One that was not picked up yet is replaced.
+    Configured(Box<Configuration>),
     /// Close the connection, then call `handle_disconnected`.
     Close(Cause),
 }
@@ -123,7 +130,8 @@ pub struct Want {
 pub struct Counters {
     /// Acks that settled nothing.
     pub acks_stale: u64,
-    /// Frames of kinds that this version does not know or need not read.
+    /// Frames of kinds that this version does not know or need not read, and configurations that are not what their
+    /// hash says.
     pub frames_skipped: u64,
     /// Runs from the spool that held something else than record frames; cut there.
     pub reads_damaged: u64,
@@ -144,8 +152,11 @@ pub struct Exchange {
     pace: Pace,
     /// The connection that ended last was to be followed by the next at once, and no Welcome came since.
     hurried: bool,
-    /// At most one `Connect`, `Welcomed`, `RenewFirst`, `Renewed`, `CollectorBehind`, `Close`, one `Requested` per
-    /// kind of request, and one `Acknowledged` per epoch in flight.
+    /// What the endpoint is set to, and how the agent is, not sent yet.
+    effective: Option<Box<EffectiveConfiguration>>,
+    health: Option<Health>,
+    /// At most one `Connect`, `Welcomed`, `RenewFirst`, `Renewed`, `CollectorBehind`, `Configured`, `Close`, one
+    /// `Requested` per kind of request, and one `Acknowledged` per epoch in flight.
     events: VecDeque<Event>,
     flush_until: Option<Moment>,
     counters: Counters,
@@ -221,6 +232,8 @@ impl Exchange {
             transmit: None,
             pace: Pace::Usual,
             hurried: false,
+            effective: None,
+            health: None,
             events: VecDeque::new(),
             flush_until: None,
             counters: Counters::default(),
@@ -362,6 +375,20 @@ impl Exchange {
         }
     }
 
+    /// How the agent is. Forgotten where no records flow: it speaks of now.
+    pub fn handle_health(&mut self, health: Health) {
+        if matches!(self.phase, Phase::Flowing(_)) {
+            self.health = Some(health);
+        }
+    }
+
+    /// What the endpoint is set to. Forgotten where no records flow: it is told after each Welcome.
+    pub fn handle_effective(&mut self, effective: Box<EffectiveConfiguration>) {
+        if matches!(self.phase, Phase::Flowing(_)) {
+            self.effective = Some(effective);
+        }
+    }
+
     /// Acts on the deadlines that have passed.
     pub fn handle_timeout(&mut self, now: Moment) {
         if self.flush_until.is_some_and(|until| until <= now) {
@@ -398,7 +425,7 @@ impl Exchange {
             return;
         }
         self.judge_link(now);
-        self.transmit = None;
+        self.forget();
         // What was asked for or told on the dead connection and not yet picked up stays true, but for the order to
         // close.
         self.events.retain(|event| !matches!(event, Event::Close(_) | Event::Connect));
@@ -424,9 +451,14 @@ impl Exchange {
         }
     }
 
-    /// The bytes that must go out before any further record: the Hello, or a request for a certificate.
+    /// The bytes that must go out before any further record: the Hello, or a request for a certificate; then what speaks
+    /// of now.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
-        self.transmit.take()
+        if let Some(hello) = self.transmit.take() {
+            return Some(hello);
+        }
+        let effective = self.effective.take().map(|it| Message::EffectiveConfiguration(*it));
+        effective.or_else(|| self.health.take().map(Message::Health)).map(|it| encoded(&it))
     }
 
     /// The records wanted next, if any are and the window has room.
@@ -492,8 +524,9 @@ impl Exchange {
             }
             (Message::Ack(ack), Phase::Flowing(_)) => self.handle_ack(ack, now),
             (Message::Control(control), Phase::Flowing(_)) => self.handle_control(control, now),
-            // Nothing here is set by a collector yet.
-            (Message::Configuration(_), Phase::Flowing(_)) => self.counters.frames_skipped += 1,
+            (Message::Configuration(configuration), Phase::Flowing(_)) => {
+                self.handle_configuration(configuration);
+            }
             (Message::RenewReply(reply), _) if self.awaits_renewal() => {
                 self.handle_renew_reply(Some(Box::new(reply)), now);
             }
@@ -519,7 +552,9 @@ impl Exchange {
     fn handle_unreadable(&mut self, found: u8, now: Moment) {
         match (found, &self.phase) {
             // Requests and refusals are lists that grow: what is new in them is skipped, or taken as a plain refusal.
-            (kind::CONTROL, Phase::Flowing(_)) => self.counters.frames_skipped += 1,
+            (kind::CONTROL | kind::CONFIGURATION, Phase::Flowing(_)) => {
+                self.counters.frames_skipped += 1;
+            }
             (kind::HELLO_REPLY, Phase::Greeting { .. }) => {
                 let detail = heapless::String::new();
                 self.refuse(None, detail, now);
@@ -678,6 +713,15 @@ impl Exchange {
         }
     }
 
+    fn handle_configuration(&mut self, configuration: Configuration) {
+        if hash(&configuration.text) != configuration.hash {
+            self.counters.frames_skipped += 1;
+            return;
+        }
+        self.events.retain(|event| !matches!(event, Event::Configured(_)));
+        self.events.push_back(Event::Configured(Box::new(configuration)));
+    }
+
     fn push_ack(&mut self, ack: Ack) {
         let waiting = self.events.iter_mut().find_map(|event| match event {
             Event::Acknowledged(waiting) if waiting.epoch == ack.epoch => Some(waiting),
@@ -688,6 +732,7 @@ impl Exchange {
             | Event::RenewFirst { .. }
             | Event::Renewed(_)
             | Event::Requested(_)
+            | Event::Configured(_)
             | Event::Close(_) => None,
         });
         match waiting {
@@ -698,12 +743,17 @@ impl Exchange {
 
     fn close(&mut self, cause: Cause, now: Moment) {
         self.judge_link(now);
-        self.transmit = None;
+        self.forget();
         if cause == Cause::NewIdentity {
             self.pace = Pace::AtOnce;
         }
         self.phase = Phase::Closing;
         self.events.push_back(Event::Close(cause));
+    }
+
+    /// Drops what was meant for this connection alone.
+    fn forget(&mut self) {
+        (self.transmit, self.effective, self.health) = (None, None, None);
     }
 
     /// Forgives earlier failures where this connection was of use. A Welcome alone is not: a collector that greets and
@@ -748,6 +798,7 @@ impl Exchange {
     }
 }
 
+/// A frame that steers the connection or speaks of now.
 fn encoded(message: &Message) -> Vec<u8> {
     let mut frame = vec![0; FRAME_BYTES_MAX];
     let length = encode_link(message, &mut frame).expect("FRAME_BYTES_MAX takes every message");

@@ -123,6 +123,8 @@ constant_signal = \"7s\"
 episode_healthy = \"20s\"
 [context]
 socket = \"room.sock\"
+[health]
+interval = \"30s\"
 [log]
 level = \"trace\"
 ";
@@ -142,7 +144,7 @@ level = \"trace\"
         Thresholds::default(),
         "the table tells the detector's own"
     );
-    let Config { collector, identity, spool, tap, media, audio, context, log } = config;
+    let Config { collector, identity, spool, tap, media, audio, context, health, log } = config;
     assert_ne!(collector, minimal.collector);
     assert_ne!(identity, minimal.identity);
     assert_ne!(spool, minimal.spool);
@@ -150,6 +152,7 @@ level = \"trace\"
     assert_ne!(media, minimal.media);
     assert_ne!(audio, minimal.audio);
     assert_ne!(context, minimal.context);
+    assert_ne!(health, minimal.health);
     assert_ne!(log, minimal.log);
 }
 

@@ -240,7 +240,7 @@ impl World {
                     self.cut();
                 }
                 Event::Welcomed { .. } => self.wire.as_mut().unwrap().welcomed = true,
-                Event::CollectorBehind { .. } | Event::Requested(_) => {}
+                Event::CollectorBehind { .. } | Event::Requested(_) | Event::Configured(_) => {}
                 Event::RenewFirst { .. } | Event::Renewed(_) => unreachable!("nobody renews here"),
             }
         }
