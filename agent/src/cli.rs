@@ -9,6 +9,7 @@ mod doctor;
 mod enroll;
 mod rehearse;
 mod selftest;
+mod settings;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,7 +19,8 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, ConfigError};
+use crate::config::layers::Local;
+use crate::config::{self, ConfigError};
 use crate::enroll::EnrollError;
 use crate::rehearse::RehearseError;
 use crate::tap::opener;
@@ -45,6 +47,7 @@ const EXAMPLES: &str = "\
 Examples:
   roomtone-agent analyze call.pcapng --local 192.0.2.20
   roomtone-agent call begin --service teams
+  roomtone-agent config --json
   roomtone-agent doctor
   roomtone-agent enroll --token rt1-aeaacaqdaq...
   roomtone-agent rehearse --seconds 30 --delay 40ms --jitter 12ms --loss 2%
@@ -57,6 +60,8 @@ enum Command {
     /// Say that a call begins or ends, or ask whether one is on, as a room application does
     #[command(subcommand)]
     Call(call::Command),
+    /// Show what this endpoint is set to, key by key, and who set it: nobody, the collector or the file
+    Config(settings::Options),
     /// Show every microphone and loudspeaker: whether it functions, since when, who holds it
     Devices(devices::Options),
     /// Check everything that can be wrong on this machine, and say what to do
@@ -95,6 +100,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Analyze(options) => analyze(&options),
         Command::Call(command) => call::run(command),
+        Command::Config(options) => settings::run(&options),
         Command::Devices(options) => devices::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Enroll(options) => enroll::run(&options),
@@ -199,9 +205,9 @@ fn print(value: &(impl serde::Serialize + std::fmt::Display), json: bool) -> any
 }
 
 fn run(options: &RunOptions) -> anyhow::Result<()> {
-    let config = Config::load(&options.config)?;
-    telemetry::init(config.log.level)?;
-    daemon::run(&config).context("cannot run")
+    let local = Local::load(&options.config)?;
+    let log = telemetry::init(local.config().log.level)?;
+    daemon::run(&local, &log).context("cannot run")
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -223,7 +229,7 @@ mod tests {
             let parsed = Cli::try_parse_from(example.split_whitespace());
             assert!(parsed.is_ok(), "{example}: {parsed:?}");
         }
-        assert_eq!(EXAMPLES.lines().count(), 7);
+        assert_eq!(EXAMPLES.lines().count(), 8);
     }
 
     #[test]

@@ -334,6 +334,14 @@ fn parse_raw(text: &str, path: &Path) -> Result<raw::Raw, ConfigError> {
     })
 }
 
+impl Spool {
+    /// Where a file lies that outlives the process and is no record: beside the spool's own directory.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.directory.parent().unwrap_or(&self.directory).join(name)
+    }
+}
+
 impl ConfigError {
     /// What is wrong, without the name of the file: for whoever has another one, or none.
     #[must_use]

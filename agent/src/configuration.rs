@@ -34,7 +34,7 @@ use crate::clock::Moment;
 use crate::identity::digest::sha256;
 
 /// Why something is not in force: one line that fits the wire and names no file of this machine.
-pub type Reason = Bounded<REASON_BYTES_MAX>;
+pub type Reason = Box<Bounded<REASON_BYTES_MAX>>;
 
 /// How long a trial waits for a Welcome. The slowest honest way to one is a pause at the ceiling of the back-off (60
 /// s), a name to resolve (5 s), eight addresses at 5 s, and a Hello's answer (10 s): 115 s. This is two of them, and
@@ -60,7 +60,7 @@ pub fn hash(text: &str) -> ConfigurationHash {
 /// Cuts a line to what the wire takes, at a character's end.
 #[must_use]
 pub fn reason(line: &str) -> Reason {
-    let mut reason = Reason::new();
+    let mut reason = Reason::default();
     // What is beyond is left out.
     let _ = line.chars().filter(|c| !c.is_control()).try_for_each(|c| reason.push(c));
     reason
@@ -81,14 +81,14 @@ pub enum Verdict {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kept {
     /// The last text that the collector was reached with.
-    confirmed: Option<Text>,
+    confirmed: Option<Box<Text>>,
     /// The latest that came.
     latest: Option<Latest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Latest {
-    text: Text,
+    text: Box<Text>,
     stage: Stage,
 }
 
@@ -109,7 +109,7 @@ enum Stage {
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u16,
-    confirmed: Option<Text>,
+    confirmed: Option<Box<Text>>,
     latest: Option<Latest>,
 }
 
@@ -169,7 +169,7 @@ impl Kept {
             Stage::InForce | Stage::OnTrial { .. } => true,
             Stage::WaitsForCall | Stage::Refused(_) | Stage::RolledBack(_) => false,
         });
-        latest.map(|latest| &latest.text).or(self.confirmed.as_ref())
+        latest.map(|latest| &*latest.text).or(self.confirmed.as_deref())
     }
 
     /// The latest that came, as the collector is told.
@@ -177,11 +177,11 @@ impl Kept {
     pub fn latest(&self) -> Option<Arrival> {
         self.latest.as_ref().map(|Latest { text, stage }| {
             let (outcome, detail) = match stage {
-                Stage::InForce => (Outcome::InForce, Reason::new()),
-                Stage::OnTrial { .. } => (Outcome::OnTrial, Reason::new()),
-                Stage::WaitsForCall => (Outcome::WaitsForCall, Reason::new()),
-                Stage::Refused(reason) => (Outcome::Refused, reason.clone()),
-                Stage::RolledBack(reason) => (Outcome::RolledBack, reason.clone()),
+                Stage::InForce => (Outcome::InForce, Bounded::new()),
+                Stage::OnTrial { .. } => (Outcome::OnTrial, Bounded::new()),
+                Stage::WaitsForCall => (Outcome::WaitsForCall, Bounded::new()),
+                Stage::Refused(reason) => (Outcome::Refused, Bounded::clone(reason)),
+                Stage::RolledBack(reason) => (Outcome::RolledBack, Bounded::clone(reason)),
             };
             Arrival { hash: hash(text), outcome, detail }
         })
@@ -289,7 +289,7 @@ impl Keeper {
         }
         // Only over a link that was welcomed.
         self.handle_welcomed();
-        let Configuration { text, .. } = configuration;
+        let text = Box::new(configuration.text);
         if self.kept.latest.as_ref().is_some_and(|latest| latest.text == text) {
             return;
         }

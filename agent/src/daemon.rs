@@ -2,19 +2,21 @@
 //!
 //! Three threads: the observer's, which must never wait for a disk, the device watch's, and the main one, where tokio
 //! runs the uplink, the context socket is served, and this file appends to the spool. A fourth for as long as a
-//! self-test takes. Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a
+//! self-test takes. Where the collector sets the endpoint anew all of them are wound down and started again, outside
+//! of calls and within the process: the same order as at its end and its beginning. Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a
 //! path that it taps.
 
+mod steward;
 mod tester;
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use roomtone_protocol::ack::Ack;
+use roomtone_protocol::configuration::Configuration;
 use roomtone_protocol::control::Control;
 use roomtone_protocol::record::Record;
 use roomtone_protocol::time::Stamp;
@@ -25,7 +27,9 @@ use crate::audio::selftest::Report;
 use crate::audio::watch::{self, Call, DeviceWatch};
 use crate::clock::system;
 use crate::config::Config;
+use crate::config::layers::Local;
 use crate::context::{self, Desk};
+use crate::health::Glance;
 use crate::media::Event;
 use crate::observe::{self, Noticed, Observer};
 use crate::open_call::OpenCall;
@@ -34,8 +38,10 @@ use crate::report::Recorder;
 use crate::spool::{self, Position, Spool, SpoolError};
 use crate::systemd::Supervisor;
 use crate::tap::TapError;
+use crate::telemetry::Log;
 use crate::uplink::quic::LinkError;
 use crate::uplink::{Backlog, LinkStatus, Settings, Uplink};
+use steward::{CONFIGURATIONS_MAX, Steward, WORDS_MAX};
 use tester::Tester;
 
 /// Intervals per frame while nobody listens: a minute of a leg at a third of the bytes.
@@ -73,35 +79,84 @@ pub enum DaemonError {
     },
 }
 
-/// Runs until SIGINT or SIGTERM.
+impl DaemonError {
+    /// Why a text on trial is taken back: in words that name nothing of this machine, where the parts did not even start
+    /// with it; `None` for what no text can be blamed for.
+    fn of_trial(&self) -> Option<&'static str> {
+        match self {
+            Self::Tap(_) => Some("packet heads cannot be read with it; the agent's log says why"),
+            Self::Spool(_) => Some("the spool cannot be opened with it; the agent's log says why"),
+            Self::Link(_) | Self::Defect { .. } | Self::System { .. } => None,
+        }
+    }
+}
+
+/// Runs until SIGINT or SIGTERM, with the machine's own file and what the collector sets beside it.
 ///
 /// # Errors
 /// Where something that the config asks for cannot be had at the start. Later faults are logged and overcome.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run(local: &Local, log: &Log) -> Result<(), DaemonError> {
     let failed = |action| move |source| DaemonError::System { action, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failed("start the runtime"))?;
-    runtime.block_on(tokio::task::LocalSet::new().run_until(serve(config)))
+    runtime.block_on(tokio::task::LocalSet::new().run_until(live(local, log)))
 }
 
-async fn serve(config: &Config) -> Result<(), DaemonError> {
+/// How the parts ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// As they were asked to from outside.
+    Stopped,
+    /// To be started again, set anew.
+    SetAnew,
+}
+
+/// The life of the process: the parts, started as often as they are set anew.
+async fn live(local: &Local, log: &Log) -> Result<(), DaemonError> {
     let failed = |action| move |source| DaemonError::System { action, source };
+    // Caught once: between two starts none may be missed.
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("catch SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch SIGINT"))?;
-    let supervisor = Supervisor::from_environment();
+    let mut supervisor = Supervisor::from_environment();
+    let mut steward = Steward::open(local, log);
+    loop {
+        let config = steward.choose();
+        let signals = [&mut terminate, &mut interrupt];
+        let served = serve(&config, &mut steward, &mut supervisor, signals).await;
+        steward.handle_ended();
+        match served {
+            Ok(Ended::Stopped) => return Ok(()),
+            Ok(Ended::SetAnew) => tracing::info!("starting again as the collector sets it"),
+            Err(error) if error.of_trial().is_some_and(|why| steward.handle_failed(why)) => {
+                tracing::warn!(%error, "what the collector set is taken back");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
 
+async fn serve(
+    config: &Config,
+    steward: &mut Steward<'_>,
+    supervisor: &mut Supervisor,
+    signals: [&mut Signal; 2],
+) -> Result<Ended, DaemonError> {
+    let failed = |action| move |source| DaemonError::System { action, source };
     // First what most often is missing, so that its absence is all that is said.
     let (observer, stop, events) =
         Observer::open(&config.tap, &config.media, &config.collector, seed()?)?;
     let spool = Rc::new(RefCell::new(open_spool(config)?));
-    let (mark_file, killed_in) = MarkFile::open(beside_spool(config, "call.json"));
+    let (mark_file, killed_in) = MarkFile::open(config.spool.beside("call.json"));
     let appended = Arc::new(Notify::new());
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
     let settings = Settings::new(config.collector.clone(), config.identity.clone());
     let (uplink, status) =
         Uplink::new(settings, Rc::clone(&spool), Arc::clone(&appended), requests, stamp)?;
+    let (words, said) = mpsc::channel(WORDS_MAX);
+    let (configurations, set) = mpsc::channel(CONFIGURATIONS_MAX);
+    let uplink = uplink.with_talk(said, configurations);
 
     let tap = stop.clone();
     let desk = Desk::new(move |change, at| tap.context(change, at));
@@ -131,6 +186,9 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         mark_file,
         tester,
         supervisor,
+        steward,
+        is_live: false,
+        is_sparing: false,
     };
     if let Some(mark) = killed_in {
         tracing::info!("the agent was killed in a call, which is closed now");
@@ -139,15 +197,21 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     // Before anything else is recorded.
     journal.write();
     journal.supervisor.ready();
-    let inbox = Inbox { events, devices, status, asked, tests };
-    let (tester, supervisor) = journal.keep(inbox, &stop, [&mut terminate, &mut interrupt]).await;
-    supervisor.stopping();
+    journal.steward.handle_started(words);
+    let inbox = Inbox { events, devices, status, asked, tests, set };
+    let (tester, ended) = journal.keep(inbox, &stop, signals).await;
+    match ended {
+        Ended::Stopped => {
+            supervisor.stopping();
+            tracing::info!("stopping: what is recorded is sent for two seconds more");
+        }
+        Ended::SetAnew => supervisor.status("starting again as the collector sets it"),
+    }
     if let Some(clients) = clients {
         clients.abort();
         // Its end is that it was aborted.
         let _ = clients.await;
     }
-    tracing::info!("stopping: what is recorded is sent for two seconds more");
     drop(recorded);
     // What makes the journal end may be the end of one of the two.
     let uplink = uplink.await.map_err(|_| DaemonError::Defect { part: "uplink" });
@@ -157,7 +221,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     if let Some(watching) = watching {
         watching.join().map_err(|_| DaemonError::Defect { part: "device watch" })?;
     }
-    uplink
+    uplink.map(|()| ended)
 }
 
 /// The device watch's ears, its records, and its thread.
@@ -175,7 +239,7 @@ fn watch_devices(config: &Config) -> Result<Watching, DaemonError> {
         with_mixers: true,
         with_levels: config.audio.levels,
         thresholds: config.audio.thresholds.clone(),
-        carry: beside_spool(config, "devices.json"),
+        carry: config.spool.beside("devices.json"),
         call_idle: config.media.call_idle,
         seed: seed()?,
     };
@@ -196,11 +260,6 @@ async fn open_context(config: &Config, desk: &Desk) -> Option<tokio::task::JoinH
             None
         }
     }
-}
-
-/// Where a file lies that outlives the process and is no record.
-fn beside_spool(config: &Config, name: &str) -> PathBuf {
-    config.spool.directory.parent().unwrap_or(&config.spool.directory).join(name)
 }
 
 fn open_spool(config: &Config) -> Result<Spool, DaemonError> {
@@ -254,7 +313,7 @@ impl Backlog for Spool {
 }
 
 /// Writes what the observer notices into the spool.
-struct Journal {
+struct Journal<'a, 'b> {
     spool: Rc<RefCell<Spool>>,
     appended: Arc<Notify>,
     recorder: Recorder,
@@ -270,7 +329,13 @@ struct Journal {
     mark_file: MarkFile,
     tester: Tester,
     /// Hears that the journal is kept, so that one that hangs is started anew.
-    supervisor: Supervisor,
+    supervisor: &'a mut Supervisor,
+    /// Hears of calls and of the link, so that nothing is set anew in a call.
+    steward: &'a mut Steward<'b>,
+    /// Somebody looks on.
+    is_live: bool,
+    /// The parts do less.
+    is_sparing: bool,
 }
 
 /// The next tick, if there are any.
@@ -292,21 +357,26 @@ struct Inbox {
     asked: mpsc::Receiver<Control>,
     /// Self-tests that ended.
     tests: mpsc::Receiver<Report>,
+    /// What the collector sets.
+    set: mpsc::Receiver<Configuration>,
 }
 
-impl Journal {
-    /// Until the observer ends, which the first signal makes it do, or the uplink, which it never should.
+impl Journal<'_, '_> {
+    /// Until the observer ends, which the first signal makes it do and so does another configuration, or the uplink,
+    /// which it never should.
     async fn keep(
         mut self,
-        Inbox { mut events, mut devices, mut status, mut asked, mut tests }: Inbox,
+        Inbox { mut events, mut devices, mut status, mut asked, mut tests, mut set }: Inbox,
         stop: &observe::Handle,
         [terminate, interrupt]: [&mut Signal; 2],
-    ) -> (Tester, Supervisor) {
+    ) -> (Tester, Ended) {
         let mut alive = self.supervisor.alive_every().map(tokio::time::interval);
         // Without a device watch the channel is closed from the start.
         let mut watched = true;
+        let mut ended = None;
         loop {
             let mark_due = self.open_call.poll_timeout().map(|(at, _)| at.since(system::now()));
+            let steward_due = self.steward.poll_timeout().map(|at| at.since(system::now()));
             tokio::select! {
                 noticed = events.recv() => match noticed {
                     Some(noticed) => {
@@ -329,7 +399,10 @@ impl Journal {
                     if changed.is_err() {
                         break;
                     }
-                    self.choose_frame(&status.borrow_and_update());
+                    let status = status.borrow_and_update();
+                    self.steward.handle_status(&status);
+                    self.choose_frame(&status);
+                    drop(status);
                     // Acks and receipts become durable with a sync.
                     self.sync();
                 }
@@ -345,13 +418,26 @@ impl Journal {
                     let (now, wall) = system::now_and_wall();
                     self.open_call.handle_timeout(now, wall);
                 }
+                Some(configuration) = set.recv() => self.steward.handle_arrival(configuration),
+                () = tokio::time::sleep(steward_due.unwrap_or_default()),
+                    if steward_due.is_some() => {}
                 () = tick(&mut alive) => if stop.answers() {
                     self.supervisor.alive();
                 },
-                _ = terminate.recv() => stop.stop(),
-                _ = interrupt.recv() => stop.stop(),
+                _ = terminate.recv() => {
+                    ended = Some(Ended::Stopped);
+                    stop.stop();
+                }
+                _ = interrupt.recv() => {
+                    ended = Some(Ended::Stopped);
+                    stop.stop();
+                }
             }
             self.write();
+            if self.attend(stop) && ended.is_none() {
+                ended = Some(Ended::SetAnew);
+                stop.stop();
+            }
         }
         self.recorder.flush(system::now_and_wall().1, &mut self.records);
         // The device watch has heard that the calls are closed and says what that means before it ends.
@@ -362,7 +448,30 @@ impl Journal {
             self.records.push(record);
         }
         self.write();
-        (self.tester, self.supervisor)
+        (self.tester, ended.unwrap_or(Ended::Stopped))
+    }
+
+    /// Lets the steward see what there is to see; true where it wants the parts to be started again.
+    fn attend(&mut self, stop: &observe::Handle) -> bool {
+        let (tap, spool) = (stop.tap(), self.spool.borrow().stats());
+        let glance = Glance {
+            tap_received: tap.received,
+            tap_dropped: tap.dropped,
+            is_tap_shut: tap.is_shut,
+            spool_losses: spool.shed + spool.lost + spool.sync_failures,
+            is_spool_stuck: self.owes_sync,
+            is_blind: self.calls.as_ref().is_some_and(watch::Handle::is_blind),
+        };
+        let is_over = self.steward.attend(&glance, spool.bytes);
+        let is_sparing = self.steward.is_strained();
+        if is_sparing != self.is_sparing {
+            self.is_sparing = is_sparing;
+            if let Some(calls) = &self.calls {
+                calls.spare(is_sparing);
+            }
+            self.choose_interval();
+        }
+        is_over
     }
 
     fn note_test(&mut self, report: &Report) {
@@ -377,8 +486,14 @@ impl Journal {
         self.desk.note(&event, wall);
         self.open_call.handle_event(&event, wall);
         match event {
-            Event::CallOpened { .. } => self.tester.handle_call_opened(),
-            Event::CallClosed { .. } => self.tester.handle_call_closed(),
+            Event::CallOpened { .. } => {
+                self.tester.handle_call_opened();
+                self.steward.handle_call_opened();
+            }
+            Event::CallClosed { .. } => {
+                self.tester.handle_call_closed();
+                self.steward.handle_call_closed();
+            }
             Event::LegOpened { .. }
             | Event::Interval { .. }
             | Event::LegSummary { .. }
@@ -412,8 +527,15 @@ impl Journal {
         } else {
             "observing, records wait on disk for the collector"
         });
-        self.recorder.set_intervals_per_frame(if live { 1 } else { INTERVALS_OFFLINE });
-        if live {
+        self.is_live = live;
+        self.choose_interval();
+    }
+
+    /// Six where the agent does less, too.
+    fn choose_interval(&mut self) {
+        let at_once = self.is_live && !self.is_sparing;
+        self.recorder.set_intervals_per_frame(if at_once { 1 } else { INTERVALS_OFFLINE });
+        if at_once {
             self.recorder.flush(system::now_and_wall().1, &mut self.records);
         }
     }

@@ -6,14 +6,18 @@
 
 pub mod examine;
 
+use roomtone_protocol::configuration::{Arrival, Outcome};
+
 use crate::identity::certificate::{Age, Certificate};
-use crate::show::rfc3339;
+use crate::show::{hex, rfc3339};
 
 /// What was found on a host. `None` where a check had no ground to stand on, such as no config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The config file, or what is wrong with it.
     pub config: Result<String, String>,
+    /// What became of the collector's latest configuration, where one came.
+    pub configuration: Option<Result<Arrival, String>>,
     /// The kernel's release, as `6.1.0-18-amd64`.
     pub kernel: String,
     /// Whether this process is root, who may do what the service's user may not.
@@ -138,6 +142,9 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding { check, verdict, text });
     };
     find("config", told(&facts.config));
+    if let Some(latest) = &facts.configuration {
+        find("settings", settings(latest));
+    }
     if facts.is_root {
         let text = "run as root, who may do more than the service's user: what that one may do is not checked";
         find("user", (Verdict::Warn, text.to_owned()));
@@ -188,6 +195,40 @@ fn told(result: &Result<String, String>) -> (Verdict, String) {
     match result {
         Ok(text) => (Verdict::Ok, text.clone()),
         Err(text) => (Verdict::Fail, text.clone()),
+    }
+}
+
+fn settings(latest: &Result<Arrival, String>) -> (Verdict, String) {
+    let Arrival { hash, outcome, detail } = match latest {
+        Ok(latest) => latest,
+        Err(why) => {
+            let text = format!("what the collector set is of no use ({why}): the file holds alone");
+            return (Verdict::Warn, text);
+        }
+    };
+    let hash = hex(&hash.0);
+    let make_another = "make another revision at the collector";
+    match outcome {
+        Outcome::InForce => {
+            (Verdict::Ok, format!("the collector's configuration {hash} is in force"))
+        }
+        Outcome::OnTrial => {
+            (Verdict::Ok, format!("the collector's configuration {hash} is in force on trial"))
+        }
+        Outcome::WaitsForCall => (
+            Verdict::Ok,
+            format!("the collector's configuration {hash} waits for the end of a call"),
+        ),
+        Outcome::Refused => (
+            Verdict::Warn,
+            format!("the collector's configuration {hash} was refused ({detail}): {make_another}"),
+        ),
+        Outcome::RolledBack => (
+            Verdict::Warn,
+            format!(
+                "the collector's configuration {hash} was taken back ({detail}): {make_another}"
+            ),
+        ),
     }
 }
 
@@ -333,6 +374,7 @@ const KERNEL_MIN: (u32, u32) = (3, 9);
 
 #[cfg(test)]
 mod tests {
+    use roomtone_protocol::configuration::ConfigurationHash;
     use roomtone_protocol::id::EndpointId;
 
     use super::*;
@@ -342,6 +384,7 @@ mod tests {
     fn healthy() -> Facts {
         Facts {
             config: Ok("agent.toml".to_owned()),
+            configuration: None,
             kernel: "6.1.0-18-amd64".to_owned(),
             is_root: false,
             wall_us: 100 * DAY_US,
@@ -440,5 +483,31 @@ mod tests {
         let mut facts = healthy();
         facts.spool.as_mut().unwrap().free_inodes = None;
         assert!(judge(&facts).iter().all(|it| it.verdict == Verdict::Ok));
+    }
+
+    #[test]
+    fn configuration_that_is_not_in_force_is_told_with_its_reason() {
+        let told = |latest| {
+            let facts = Facts { configuration: Some(latest), ..healthy() };
+            let found = judge(&facts).into_iter().find(|it| it.check == "settings").unwrap();
+            (found.verdict, found.text)
+        };
+        let arrival = |outcome, detail: &str| {
+            let hash = ConfigurationHash([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
+            Ok(Arrival { hash, outcome, detail: detail.try_into().unwrap() })
+        };
+        assert_eq!(told(arrival(Outcome::InForce, "")).0, Verdict::Ok);
+        assert_eq!(
+            told(arrival(Outcome::Refused, "unknown key")),
+            (
+                Verdict::Warn,
+                "the collector's configuration 1122334455667788 was refused (unknown key): \
+                 make another revision at the collector"
+                    .to_owned()
+            )
+        );
+        assert_eq!(told(arrival(Outcome::RolledBack, "not reached")).0, Verdict::Warn);
+        assert_eq!(told(Err("damaged".to_owned())).0, Verdict::Warn);
+        assert!(judge(&healthy()).iter().all(|it| it.check != "settings"));
     }
 }

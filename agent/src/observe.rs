@@ -9,7 +9,7 @@ mod pace;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -48,6 +48,7 @@ pub struct Observer {
     wake: Arc<Wake>,
     changes: Receiver<(ContextChange, Moment)>,
     events: mpsc::Sender<Noticed>,
+    received_before: u64,
     dropped_before: u64,
 }
 
@@ -58,6 +59,26 @@ struct Wake {
     is_ending: AtomicBool,
     /// The thread has answered the bell.
     is_answered: AtomicBool,
+    tap: Tally,
+}
+
+/// What the thread lets others know of its tap.
+#[derive(Debug, Default)]
+struct Tally {
+    received: AtomicU64,
+    dropped: AtomicU64,
+    is_shut: AtomicBool,
+}
+
+/// What became of the packets since the tap was opened first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TapCounts {
+    /// Heads that the kernel handed over or dropped before it could.
+    pub received: u64,
+    /// Those that it dropped.
+    pub dropped: u64,
+    /// The tap broke and is not open again.
+    pub is_shut: bool,
 }
 
 /// Reaches the observer's thread from others.
@@ -80,6 +101,17 @@ impl Handle {
         let answered = self.wake.is_answered.swap(false, Ordering::AcqRel);
         self.wake.bell.ring();
         answered
+    }
+
+    /// What the tap has seen and lost, as of its thread's last round.
+    #[must_use]
+    pub fn tap(&self) -> TapCounts {
+        let Tally { received, dropped, is_shut } = &self.wake.tap;
+        TapCounts {
+            received: received.load(Ordering::Relaxed),
+            dropped: dropped.load(Ordering::Relaxed),
+            is_shut: is_shut.load(Ordering::Relaxed),
+        }
     }
 
     /// Tells the watch what the room application said at a moment; what comes of it is an event.
@@ -119,7 +151,7 @@ impl Observer {
         let local = if is_fixed { tap.local.clone() } else { local_addresses() };
         let bell = Bell::new().map_err(TapError::Wait)?;
         let (is_ending, is_answered) = (AtomicBool::new(false), AtomicBool::new(true));
-        let wake = Arc::new(Wake { bell, is_ending, is_answered });
+        let wake = Arc::new(Wake { bell, is_ending, is_answered, tap: Tally::default() });
         let (said, changes) = sync_channel(CHANGES_MAX);
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let (now, wall) = system::now_and_wall();
@@ -134,6 +166,7 @@ impl Observer {
             wake: Arc::clone(&wake),
             changes,
             events,
+            received_before: 0,
             dropped_before: 0,
         };
         Ok((observer, Handle { wake, changes: said }, receiver))
@@ -191,10 +224,20 @@ impl Observer {
                 self.addresses_due = Some(now + ADDRESSES_EVERY);
             }
             self.drain(now, wall)?;
-            self.watch.note_tap_dropped(self.dropped_before + self.tap.stats()?.dropped);
+            self.count()?;
         }
         self.watch.handle_timeout(self.pace.settled(now));
         Ok(self.hand_on(wall) && !self.is_ending())
+    }
+
+    /// Reads what the kernel dropped.
+    fn count(&mut self) -> Result<(), TapError> {
+        let stats = self.tap.stats()?;
+        let dropped = self.dropped_before + stats.dropped;
+        self.watch.note_tap_dropped(dropped);
+        self.wake.tap.received.store(self.received_before + stats.received, Ordering::Relaxed);
+        self.wake.tap.dropped.store(dropped, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Tells the watch what the room application said.
@@ -236,7 +279,10 @@ impl Observer {
 
     /// Opens the tap again, with growing pauses; false when the end was asked for meanwhile.
     fn reopen(&mut self) -> bool {
-        self.dropped_before += self.tap.stats().map(|stats| stats.dropped).unwrap_or(0);
+        let stats = self.tap.stats().unwrap_or_default();
+        self.received_before += stats.received;
+        self.dropped_before += stats.dropped;
+        self.wake.tap.is_shut.store(true, Ordering::Relaxed);
         let mut reopening = Reopening::new();
         loop {
             if is_readable(self.wake.bell.as_fd(), reopening.pause()) {
@@ -253,6 +299,7 @@ impl Observer {
             match LiveTap::open(&self.options) {
                 Ok(tap) => {
                     self.tap = tap;
+                    self.wake.tap.is_shut.store(false, Ordering::Relaxed);
                     tracing::info!("the tap is open again");
                     return true;
                 }

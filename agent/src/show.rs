@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use roomtone_protocol::configuration::Outcome;
 use roomtone_protocol::media::{ClockRateSource, Direction, Media, Transport};
 
 /// The width that every table keeps to, in columns.
@@ -21,6 +22,24 @@ pub fn rfc3339(wall_us: u64) -> String {
     let latest = 253_402_300_799_000_000;
     let at = SystemTime::UNIX_EPOCH + Duration::from_micros(wall_us.min(latest));
     humantime::format_rfc3339_micros(at).to_string()
+}
+
+/// Bytes in hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What became of a collector's configuration, as one word.
+#[must_use]
+pub fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::InForce => "inForce",
+        Outcome::OnTrial => "onTrial",
+        Outcome::WaitsForCall => "waitsForCall",
+        Outcome::Refused => "refused",
+        Outcome::RolledBack => "rolledBack",
+    }
 }
 
 /// The name of a transport.

@@ -7,9 +7,9 @@ use std::ffi::OsStr;
 use std::io;
 
 use tracing_subscriber::filter::{ParseError, Targets};
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{Level, UnknownLevel};
 
@@ -34,13 +34,28 @@ pub enum TelemetryError {
     Twice,
 }
 
+/// The log of this process.
+#[derive(Debug)]
+pub struct Log(reload::Handle<Targets, Registry>);
+
+impl Log {
+    /// Sets another level, where [`LOG_VARIABLE`] does not say otherwise.
+    pub fn set(&self, level: Level) {
+        let variable = std::env::var(LOG_VARIABLE).ok();
+        // The variable parsed once, and the log lives as long as the process.
+        if let Ok(filter) = filter(level, variable.as_deref()) {
+            let _ = self.0.reload(filter);
+        }
+    }
+}
+
 /// Sets the log up for the whole process: stderr, no colours, no time where journald adds its own.
 ///
 /// # Errors
 /// Where [`LOG_VARIABLE`] does not parse, or on the second call.
-pub fn init(level: Level) -> Result<(), TelemetryError> {
+pub fn init(level: Level) -> Result<Log, TelemetryError> {
     let variable = std::env::var(LOG_VARIABLE).ok();
-    let filter = filter(level, variable.as_deref())?;
+    let (filter, handle) = reload::Layer::new(filter(level, variable.as_deref())?);
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(false).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
     let done = if journald_reads(std::env::var_os("JOURNAL_STREAM").as_deref()) {
@@ -48,7 +63,7 @@ pub fn init(level: Level) -> Result<(), TelemetryError> {
     } else {
         registry.with(lines).try_init()
     };
-    done.map_err(|_| TelemetryError::Twice)
+    done.map(|()| Log(handle)).map_err(|_| TelemetryError::Twice)
 }
 
 /// systemd sets the variable where it connects stdout or stderr to the journal, systemd.exec(5).

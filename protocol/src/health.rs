@@ -42,11 +42,11 @@ pub struct Health {
 /// What an endpoint's wall clock is worth. Appended, never reordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ClockState {
-    /// The kernel knows of a source that disciplines it (adjtimex: no `STA_UNSYNC`).
+    /// The machine's time service says that it is synchronised.
     Synchronised,
-    /// Nothing disciplines it.
+    /// The machine's time service says that it is not.
     Unsynchronised,
-    /// The kernel does not tell.
+    /// No time service tells.
     Unknown,
 }
 

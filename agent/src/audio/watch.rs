@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ enum Message {
     Call(Call),
     /// A self-test said something of a device.
     Tested(Place, SelfTestOutcome, Moment),
+    /// Whether to do less.
+    Spare(bool),
     Stop,
 }
 
@@ -89,6 +92,8 @@ pub struct DeviceWatch {
     kept: Option<Option<CallId>>,
     has_carry: bool,
     bell: Arc<Bell>,
+    is_blind: Arc<AtomicBool>,
+    is_sparing: bool,
     calls: Receiver<Message>,
     records: mpsc::Sender<Record>,
 }
@@ -97,6 +102,7 @@ pub struct DeviceWatch {
 #[derive(Debug)]
 pub struct Handle {
     bell: Arc<Bell>,
+    is_blind: Arc<AtomicBool>,
     calls: SyncSender<Message>,
 }
 
@@ -115,6 +121,17 @@ impl Handle {
                 self.send(Message::Tested(place, verdict, now));
             }
         }
+    }
+
+    /// Asks the thread not to listen along, or to do so again.
+    pub fn spare(&self, is_sparing: bool) {
+        self.send(Message::Spare(is_sparing));
+    }
+
+    /// Whether the machine shows no sound devices to watch.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.is_blind.load(Ordering::Relaxed)
     }
 
     /// Asks the thread to end, after all calls that it was told of.
@@ -141,6 +158,7 @@ impl DeviceWatch {
     /// Where the kernel has no descriptor left.
     pub fn new(options: &Options) -> io::Result<(Self, Handle, mpsc::Receiver<Record>)> {
         let bell = Arc::new(Bell::new()?);
+        let is_blind = Arc::new(AtomicBool::new(false));
         let (calls, told) = sync_channel(CALLS_MAX);
         let (records, receiver) = mpsc::channel(RECORDS_MAX);
         let mut board = Board::new(std::process::id(), options.seed, options.thresholds.clone());
@@ -176,10 +194,12 @@ impl DeviceWatch {
             kept: None,
             has_carry,
             bell: Arc::clone(&bell),
+            is_blind: Arc::clone(&is_blind),
+            is_sparing: false,
             calls: told,
             records,
         };
-        Ok((watch, Handle { bell, calls }, receiver))
+        Ok((watch, Handle { bell, is_blind, calls }, receiver))
     }
 
     /// Watches until it is stopped or nobody listens any more.
@@ -196,6 +216,7 @@ impl DeviceWatch {
         tracing::info!(devices = self.board.views().len(), "watching devices");
         let mut goes_on = true;
         while goes_on && self.hand_on() {
+            self.is_blind.store(self.sensor.absent().is_some(), Ordering::Relaxed);
             let heard = self.ears.as_ref().and_then(Ears::due);
             let due = self.board.poll_timeout().map(|(at, _)| at).into_iter().chain(heard).min();
             let seen = self.sensor.wait(self.bell.as_fd(), due);
@@ -212,12 +233,13 @@ impl DeviceWatch {
                     Message::Tested(place, outcome, at) => {
                         self.board.handle_own(place, &Signal::SelfTest(outcome), at);
                     }
+                    Message::Spare(is_sparing) => self.is_sparing = is_sparing,
                     Message::Stop => goes_on = false,
                 }
             }
             let in_call = self.board.call().is_some();
             if let Some(ears) = &mut self.ears {
-                ears.look(&mut self.board, in_call);
+                ears.look(&mut self.board, in_call && !self.is_sparing);
             }
             self.board.handle_timeout(system::now());
             self.sensor.set_in_call(in_call);

@@ -13,6 +13,7 @@ use super::{Facts, Reached, Socket, Sound, Spool, TimeSource};
 use crate::audio::alsa_proc::SoundFiles;
 use crate::clock::system;
 use crate::config::Config;
+use crate::configuration::file::{FILE, Found, look};
 use crate::identity::folder::read_certificate;
 use crate::identity::trusted_time::TrustedTime;
 use crate::tap::live::ANY_INTERFACE;
@@ -32,6 +33,7 @@ pub fn examine(config_file: &Path, root: &Path) -> Facts {
     let loaded = Config::load(&config_file);
     let mut facts = Facts {
         config: Ok(config_file.display().to_string()),
+        configuration: None,
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         is_root: rustix::process::geteuid().is_root(),
         wall_us: wall.stamp(now).wall_us,
@@ -54,6 +56,10 @@ pub fn examine(config_file: &Path, root: &Path) -> Facts {
 }
 
 fn with_config(config: &Config, root: &Path, facts: &mut Facts) {
+    facts.configuration = match look(&config.spool.beside(FILE)) {
+        Found::Kept(kept) => kept.latest().map(Ok),
+        Found::Useless(why) => Some(Err(why)),
+    };
     let certificate = &config.identity.certificate;
     facts.certificate =
         Some(read_certificate(certificate).map_err(|e| format!("{}: {e}", certificate.display())));

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use super::fuzz_bodies::{block, capture_file, context, link, rtp, stun_turn, watch};
+use super::fuzz_bodies::{
+    block, capture_file, configuration, context, link, rtp, stun_turn, watch,
+};
 use super::tap_block;
 use super::writer;
 use super::writer::{Order, bsd_loopback, cooked, cooked2, datagram, ethernet};
@@ -36,6 +38,12 @@ fn link_holds_on_its_corpus() {
 fn capture_file_holds_on_its_corpus() {
     seed("capture_file", capture_file_seeds());
     replay("capture_file", capture_file::body);
+}
+
+#[test]
+fn configuration_holds_on_its_corpus() {
+    seed("configuration", configuration_seeds());
+    replay("configuration", configuration::body);
 }
 
 #[test]
@@ -117,6 +125,29 @@ fn link_seeds() -> Vec<Vec<u8>> {
         ]
     });
     frames.map(|(link, frame)| [&[link, 0, 9][..], &frame].concat()).collect()
+}
+
+/// Texts of a collector, and what an agent keeps of them.
+fn configuration_seeds() -> Vec<Vec<u8>> {
+    let texts = [
+        String::new(),
+        "[spool]\nbytes_max = \"1GiB\"\nheadroom = \"0B\"\ninodes_min = 0\n".to_owned(),
+        "log.level = 'debug' # loud\nhealth = { interval = \"15m\" }\naudio.levels = true"
+            .to_owned(),
+        "[tap]\nsnap_bytes = \"1KiB\"\nring_bytes = \"64 MiB\"\nblock_timeout = \"999ms 1us\"\n"
+            .to_owned(),
+        "[audio]\nstall = \"1m\"\nstall = \"1m\"\n".to_owned(),
+        "identity.key = \"/etc/shadow\"\ncollector.address = \"evil.example:1\"".to_owned(),
+        format!("spool.inodes_min = {}", "9".repeat(1_900)),
+        format!("log.level = {}{}", "[".repeat(1_000), "]".repeat(1_000)),
+        "a.".repeat(1_000) + "b = 1",
+        "[log]\nlevel = \"\\u001b[2J\\n\"".to_owned(),
+        r#"{"version":1,"confirmed":"a","latest":{"text":"b","stage":{"onTrial":{"lives":2}}}}"#
+            .to_owned(),
+        r#"{"version":1,"confirmed":null,"latest":{"text":"","stage":{"refused":"why"}}}"#
+            .to_owned(),
+    ];
+    texts.into_iter().map(String::into_bytes).collect()
 }
 
 /// What clients say, behind the size of the pieces.

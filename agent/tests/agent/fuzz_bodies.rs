@@ -2,6 +2,7 @@
 
 pub(crate) mod block;
 pub(crate) mod capture_file;
+pub(crate) mod configuration;
 pub(crate) mod context;
 pub(crate) mod ledger;
 pub(crate) mod link;

@@ -228,7 +228,7 @@ pub(super) fn socket() -> UdpSocket {
 }
 
 /// Fails instead of hanging; everything here takes milliseconds.
-async fn within<T>(story: impl Future<Output = T>) -> T {
+pub(super) async fn within<T>(story: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), story).await.expect("the story ends in time")
 }
 
@@ -258,6 +258,13 @@ impl Pki {
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// An endpoint for a collector that a test plays by hand.
+    pub(super) fn listen(&self) -> quinn::Endpoint {
+        let (certificate, key) = self.issue("collector", ExtendedKeyUsagePurpose::ServerAuth, 2100);
+        let config = server_config(self, Manner::Stores, certificate.der().clone(), &key);
+        quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
     }
 
     fn issue(

@@ -1,0 +1,248 @@
+//! The running agent, set by a collector that the test plays by hand: applied, reported, refused, with every record of
+//! its spool sent once and in order whatever the configuration does to its parts.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use roomtone_agent::configuration::hash;
+use roomtone_agent::spool::{Limits, Spool};
+use roomtone_protocol::ack::Ack;
+use roomtone_protocol::configuration::{Arrival, Configuration, Outcome};
+use roomtone_protocol::enroll::BootId;
+use roomtone_protocol::frame::{decode, encode_link};
+use roomtone_protocol::health::{Health, Troubles};
+use roomtone_protocol::hello::HelloReply;
+use roomtone_protocol::host::HostInterval;
+use roomtone_protocol::id::{RecordId, Sequence};
+use roomtone_protocol::limits::FRAME_BYTES_MAX;
+use roomtone_protocol::message::Message;
+use roomtone_protocol::record::Record;
+use roomtone_protocol::time::Stamp;
+
+use super::uplink_quic::{Pki, within};
+
+/// Records that wait in the spool when the agent begins.
+const RECORDS: u32 = 300;
+
+/// The agent's process; ended with the test, whatever became of it.
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended before.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One connection of the agent, greeted.
+struct Peer {
+    connection: quinn::Connection,
+    send: quinn::SendStream,
+    recv: quinn::RecvStream,
+    bytes: Vec<u8>,
+    boot: Option<BootId>,
+    /// The records that came over it, in order.
+    records: Vec<RecordId>,
+}
+
+impl Peer {
+    async fn accept(endpoint: &quinn::Endpoint) -> Self {
+        let connection = endpoint.accept().await.unwrap().await.unwrap();
+        let (send, recv) = connection.accept_bi().await.unwrap();
+        let (bytes, records) = (Vec::new(), Vec::new());
+        let mut peer = Self { connection, send, recv, bytes, boot: None, records };
+        let Message::Hello(hello) = peer.hear().await else { panic!("no Hello comes first") };
+        peer.boot = hello.boot;
+        let collector_version = "double".try_into().unwrap();
+        let next = hello.oldest;
+        let welcome = HelloReply::Welcome { wire: 1, collector_version, next, wall_us: 0 };
+        peer.say(Message::HelloReply(welcome)).await;
+        peer
+    }
+
+    async fn say(&mut self, message: Message) {
+        let mut frame = [0; FRAME_BYTES_MAX];
+        let length = encode_link(&message, &mut frame).unwrap();
+        self.send.write_all(&frame[..length]).await.unwrap();
+    }
+
+    /// The next frame.
+    async fn hear(&mut self) -> Message {
+        loop {
+            if let Ok((frame, length)) = decode(&self.bytes) {
+                self.bytes.drain(..length);
+                if let Some(Message::Record(_)) = frame.message {
+                    self.records.push(frame.header.id);
+                }
+                return frame.message.unwrap();
+            }
+            let mut chunk = [0; 4096];
+            let length = self.recv.read(&mut chunk).await.unwrap().expect("the agent goes on");
+            self.bytes.extend_from_slice(&chunk[..length]);
+        }
+    }
+
+    /// The next heartbeat; what comes before it is an effective configuration or a record.
+    async fn health(&mut self) -> (Health, Option<String>) {
+        let mut effective = None;
+        loop {
+            match self.hear().await {
+                Message::Health(health) => return (health, effective),
+                Message::EffectiveConfiguration(told) => {
+                    assert_eq!(hash(&told.text), told.hash);
+                    effective = Some(told.text.as_str().to_owned());
+                }
+                Message::Record(_) => {}
+                other @ (Message::Hello(_)
+                | Message::HelloReply(_)
+                | Message::Ack(_)
+                | Message::Control(_)
+                | Message::EnrollRequest(_)
+                | Message::EnrollReply(_)
+                | Message::RenewRequest(_)
+                | Message::RenewReply(_)
+                | Message::Configuration(_)) => panic!("the agent sent {other:?}"),
+            }
+        }
+    }
+
+    async fn set(&mut self, text: &str) {
+        let configuration = Configuration { hash: hash(text), text: text.try_into().unwrap() };
+        self.say(Message::Configuration(configuration)).await;
+    }
+
+    /// Waits until the agent closes, and returns its code and words.
+    async fn closed(&mut self) -> String {
+        loop {
+            let mut chunk = [0; 4096];
+            match self.recv.read(&mut chunk).await {
+                Ok(Some(length)) => self.bytes.extend_from_slice(&chunk[..length]),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let end = self.connection.closed().await;
+        let quinn::ConnectionError::ApplicationClosed(close) = end else { panic!("{end}") };
+        format!("{} {}", close.error_code, String::from_utf8_lossy(&close.reason))
+    }
+}
+
+/// Fills a spool with records that no collector has, and returns their ids.
+fn fill(directory: &Path) -> Vec<RecordId> {
+    let limits = Limits { headroom_bytes: 0, inodes_min: 0, ..Limits::default() };
+    let now = Stamp { wall_us: 1, uptime_us: 1 };
+    let (mut spool, _) = Spool::open(directory, limits, now).unwrap();
+    let record = Record::HostInterval(HostInterval {
+        started: now,
+        duration_ms: 10_000,
+        cpu_permille: 1,
+        memory_permille: 2,
+        cpu_pressure_permille: None,
+        temperature_deci_celsius: None,
+    });
+    let ids = (0..RECORDS).map(|_| spool.append(record.clone(), now).unwrap()).collect();
+    spool.sync().unwrap();
+    ids
+}
+
+fn outcome(health: &Health) -> Option<Outcome> {
+    health.configuration.latest.as_ref().map(|latest| latest.outcome)
+}
+
+#[tokio::test]
+async fn collector_sets_a_running_agent_and_no_record_is_lost_or_doubled() {
+    if !rustix::process::geteuid().is_root() {
+        println!("not run: the agent's tap needs CAP_NET_RAW");
+        return;
+    }
+    let pki = Pki::new();
+    let endpoint = pki.listen();
+    let port = endpoint.local_addr().unwrap().port();
+    let spool = pki.path("state/spool");
+    let ids = fill(&spool);
+    // None of the addresses on lo is the endpoint's: the calls of other tests are not its own.
+    let config = format!(
+        "[collector]\naddress = \"127.0.0.1:{port}\"\nserver_name = \"collector.test\"\n\
+         [identity]\ncertificate = \"endpoint.crt\"\nkey = \"endpoint.key\"\nca = \"ca.crt\"\n\
+         [spool]\ndirectory = \"state/spool\"\nheadroom = \"0\"\ninodes_min = 0\n\
+         [tap]\ninterface = \"lo\"\nlocal = [\"192.0.2.1\"]\n[audio]\nwatch = false\n[context]\nsocket = \"\"\n",
+    );
+    std::fs::write(pki.path("agent.toml"), config).unwrap();
+    let agent = Command::new(env!("CARGO_BIN_EXE_roomtone-agent"))
+        .args(["run", "--config"])
+        .arg(pki.path("agent.toml"))
+        .env_remove("NOTIFY_SOCKET")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut agent = Agent(agent);
+
+    // As its own file sets it. Nothing is acknowledged here, so all of it comes again.
+    let mut peer = within(Peer::accept(&endpoint)).await;
+    let boot = peer.boot;
+    let (health, effective) = within(peer.health()).await;
+    let effective =
+        effective.expect("the effective configuration comes before the first heartbeat");
+    assert!(effective.contains("call_idle = \"15s\"\n"), "{effective}");
+    assert_eq!(health.configuration.effective, hash(&effective));
+    assert_eq!((outcome(&health), health.configuration.in_force), (None, None));
+    assert_eq!((health.interval_s, health.troubles), (60, Troubles::default()));
+    assert!(health.resident_kib > 1_000 && health.spool_bytes > 1_000, "{health:?}");
+
+    // The machine's own file sets audio.watch; the rest is new.
+    let text = "log.level = 'warn'\nmedia.call_idle = '30s'\naudio.watch = true\n";
+    within(peer.set(text)).await;
+    assert_eq!(within(peer.closed()).await, "0 the agent ends");
+
+    let mut peer = within(Peer::accept(&endpoint)).await;
+    assert_eq!(peer.boot, boot);
+    let (health, effective) = within(peer.health()).await;
+    let effective = effective.unwrap();
+    for line in ["call_idle = \"30s\"\n", "watch = false\n", "level = \"warn\"\n"] {
+        assert!(effective.contains(line), "{effective}");
+    }
+    assert_eq!(outcome(&health), Some(Outcome::InForce));
+    assert_eq!(health.configuration.in_force, Some(hash(text)));
+    assert_eq!(health.configuration.effective, hash(&effective));
+
+    // Refused: told at once, and the link stays.
+    within(peer.set("tap.interface = 'eth9'\n")).await;
+    let (health, _) = within(peer.health()).await;
+    let Some(Arrival { outcome: Outcome::Refused, detail, .. }) = health.configuration.latest
+    else {
+        panic!("{health:?}");
+    };
+    assert!(detail.starts_with("unknown key \"tap.interface\" at line 1; only the"), "{detail}");
+    assert_eq!(health.configuration.in_force, Some(hash(text)));
+
+    // Back to what is in force: no restart for that.
+    within(peer.set(text)).await;
+    assert_eq!(outcome(&within(peer.health()).await.0), Some(Outcome::InForce));
+
+    while peer.records.len() < ids.len() {
+        within(peer.hear()).await;
+    }
+    assert!(peer.records == ids, "each record once, in order, after the restart");
+    let last = ids.last().unwrap();
+    let next = Sequence(last.sequence.0 + 1);
+    within(peer.say(Message::Ack(Ack { epoch: last.epoch, next }))).await;
+
+    // What was set outlives the process.
+    let process = rustix::process::Pid::from_child(&agent.0);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(within(peer.closed()).await, "0 the agent ends");
+    assert!(agent.0.wait().unwrap().success());
+    let limits = Limits { headroom_bytes: 0, inodes_min: 0, ..Limits::default() };
+    let (spool, recovery) =
+        Spool::open(&spool, limits, Stamp { wall_us: 1, uptime_us: 1 }).unwrap();
+    assert!(!recovery.new_epoch && recovery.lost == 0 && recovery.quarantined == 0, "{recovery:?}");
+    assert_eq!(spool.position().sequence, next, "nothing was recorded beside");
+    let shown = Command::new(env!("CARGO_BIN_EXE_roomtone-agent"))
+        .args(["config", "--config"])
+        .arg(pki.path("agent.toml"))
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("collector  media.call_idle        \"30s\"\n"), "{shown}");
+    assert!(shown.contains("file       audio.watch            false"), "{shown}");
+}
