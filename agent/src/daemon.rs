@@ -3,8 +3,8 @@
 //! Three threads: the observer's, which must never wait for a disk, the device watch's, and the main one, where tokio
 //! runs the uplink, the context socket is served, and this file appends to the spool. A fourth for as long as a
 //! self-test takes. Where the collector sets the endpoint anew all of them are wound down and started again, outside
-//! of calls and within the process: the same order as at its end and its beginning. Invariants: nothing is sent that the spool does not have on disk; the agent sends nothing on a
-//! path that it taps.
+//! of calls and within the process: in the same order as at its end and at its beginning. Invariants: nothing is sent
+//! that the spool does not have on disk; the agent sends nothing on a path that it taps.
 
 mod steward;
 mod tester;
@@ -80,8 +80,8 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// Why a text on trial is taken back: in words that name nothing of this machine, where the parts did not even start
-    /// with it; `None` for what no text can be blamed for.
+    /// Why a text on trial is taken back where the parts did not even start with it, in words that name nothing of this
+    /// machine; `None` for what no text can be blamed for.
     fn of_trial(&self) -> Option<&'static str> {
         match self {
             Self::Tap(_) => Some("packet heads cannot be read with it; the agent's log says why"),

@@ -329,6 +329,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         "toml",
         &[
             "agent/src/config.rs",
+            "agent/src/config/layers.rs",
             "agent/src/identity/issuer.rs",
             "collector/src/config.rs",
             "collector/src/fleet/settings.rs",
@@ -340,6 +341,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     (
         "humantime",
         &[
+            "agent/src/config/layers.rs",
             "agent/src/config/raw.rs",
             "agent/src/rehearse/options.rs",
             "agent/src/show.rs",
