@@ -149,36 +149,75 @@ fn outcome(health: &Health) -> Option<Outcome> {
     health.configuration.latest.as_ref().map(|latest| latest.outcome)
 }
 
+/// A machine with its files, and the collector's end.
+struct Room {
+    pki: Pki,
+    endpoint: quinn::Endpoint,
+}
+
+impl Room {
+    /// Whether an agent can run here; prints why not.
+    fn is_possible() -> bool {
+        let may_tap = rustix::process::geteuid().is_root();
+        if !may_tap {
+            println!("not run: the agent's tap needs CAP_NET_RAW");
+        }
+        may_tap
+    }
+
+    fn new() -> Self {
+        let pki = Pki::new();
+        let endpoint = pki.listen();
+        let port = endpoint.local_addr().unwrap().port();
+        // None of the addresses on lo is the endpoint's: the calls of other tests are not its own.
+        let config = format!(
+            "[collector]\naddress = \"127.0.0.1:{port}\"\nserver_name = \"collector.test\"\n\
+             [identity]\ncertificate = \"endpoint.crt\"\nkey = \"endpoint.key\"\nca = \"ca.crt\"\n\
+             [spool]\ndirectory = \"state/spool\"\nheadroom = \"0\"\ninodes_min = 0\n\
+             [tap]\ninterface = \"lo\"\nlocal = [\"192.0.2.1\"]\n[audio]\nwatch = false\n\
+             [context]\nsocket = \"agent.sock\"\n",
+        );
+        std::fs::write(pki.path("agent.toml"), config).unwrap();
+        Self { pki, endpoint }
+    }
+
+    fn agent(&self) -> Agent {
+        let agent = Command::new(env!("CARGO_BIN_EXE_roomtone-agent"))
+            .args(["run", "--config"])
+            .arg(self.pki.path("agent.toml"))
+            .env_remove("NOTIFY_SOCKET")
+            .stderr(Stdio::null())
+            .spawn();
+        Agent(agent.unwrap())
+    }
+
+    /// Says that a call begins or ends, and waits until the agent has taken it.
+    fn call(&self, what: &str) {
+        let done = Command::new(env!("CARGO_BIN_EXE_roomtone-agent"))
+            .args(["call", what, "--id", "meeting", "--socket"])
+            .arg(self.pki.path("agent.sock"))
+            .stdout(Stdio::null())
+            .status();
+        assert!(done.unwrap().success(), "call {what}");
+    }
+
+    async fn peer(&self) -> Peer {
+        within(Peer::accept(&self.endpoint)).await
+    }
+}
+
 #[tokio::test]
 async fn collector_sets_a_running_agent_and_no_record_is_lost_or_doubled() {
-    if !rustix::process::geteuid().is_root() {
-        println!("not run: the agent's tap needs CAP_NET_RAW");
+    if !Room::is_possible() {
         return;
     }
-    let pki = Pki::new();
-    let endpoint = pki.listen();
-    let port = endpoint.local_addr().unwrap().port();
-    let spool = pki.path("state/spool");
+    let room = Room::new();
+    let spool = room.pki.path("state/spool");
     let ids = fill(&spool);
-    // None of the addresses on lo is the endpoint's: the calls of other tests are not its own.
-    let config = format!(
-        "[collector]\naddress = \"127.0.0.1:{port}\"\nserver_name = \"collector.test\"\n\
-         [identity]\ncertificate = \"endpoint.crt\"\nkey = \"endpoint.key\"\nca = \"ca.crt\"\n\
-         [spool]\ndirectory = \"state/spool\"\nheadroom = \"0\"\ninodes_min = 0\n\
-         [tap]\ninterface = \"lo\"\nlocal = [\"192.0.2.1\"]\n[audio]\nwatch = false\n[context]\nsocket = \"\"\n",
-    );
-    std::fs::write(pki.path("agent.toml"), config).unwrap();
-    let agent = Command::new(env!("CARGO_BIN_EXE_roomtone-agent"))
-        .args(["run", "--config"])
-        .arg(pki.path("agent.toml"))
-        .env_remove("NOTIFY_SOCKET")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut agent = Agent(agent);
+    let mut agent = room.agent();
 
     // As its own file sets it. Nothing is acknowledged here, so all of it comes again.
-    let mut peer = within(Peer::accept(&endpoint)).await;
+    let mut peer = room.peer().await;
     let boot = peer.boot;
     let (health, effective) = within(peer.health()).await;
     let effective =
@@ -194,7 +233,7 @@ async fn collector_sets_a_running_agent_and_no_record_is_lost_or_doubled() {
     within(peer.set(text)).await;
     assert_eq!(within(peer.closed()).await, "0 the agent ends");
 
-    let mut peer = within(Peer::accept(&endpoint)).await;
+    let mut peer = room.peer().await;
     assert_eq!(peer.boot, boot);
     let (health, effective) = within(peer.health()).await;
     let effective = effective.unwrap();
@@ -239,10 +278,49 @@ async fn collector_sets_a_running_agent_and_no_record_is_lost_or_doubled() {
     assert_eq!(spool.position().sequence, next, "nothing was recorded beside");
     let shown = Command::new(env!("CARGO_BIN_EXE_roomtone-agent"))
         .args(["config", "--config"])
-        .arg(pki.path("agent.toml"))
+        .arg(room.pki.path("agent.toml"))
         .output()
         .unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("collector  media.call_idle        \"30s\"\n"), "{shown}");
     assert!(shown.contains("file       audio.watch            false"), "{shown}");
+}
+
+#[tokio::test]
+async fn text_that_comes_in_a_call_waits_for_its_end_and_the_call_is_told_once() {
+    if !Room::is_possible() {
+        return;
+    }
+    let room = Room::new();
+    let _agent = room.agent();
+    let mut peer = room.peer().await;
+    within(peer.health()).await;
+    room.call("begin");
+    within(peer.set("media.call_idle = '5s'\n")).await;
+    let (health, _) = within(peer.health()).await;
+    assert_eq!(outcome(&health), Some(Outcome::WaitsForCall));
+    assert_eq!(health.configuration.in_force, None);
+
+    // A call without packets is over with its context; its two records leave before the connection does.
+    room.call("end");
+    while peer.records.len() < 2 {
+        within(peer.hear()).await;
+    }
+    within(peer.closed()).await;
+    let mut peer = room.peer().await;
+    let (health, effective) = within(peer.health()).await;
+    assert_eq!(outcome(&health), Some(Outcome::InForce));
+    assert!(effective.unwrap().contains("call_idle = \"5s\"\n"));
+    // Nothing was acknowledged: the same two come again, and no third.
+    while peer.records.len() < 2 {
+        within(peer.hear()).await;
+    }
+    let sequences: Vec<_> = peer.records.iter().map(|id| id.sequence.0).collect();
+    assert_eq!(sequences, [0, 1]);
+    // The next call is told with the numbers that follow, from a socket that answers again.
+    room.call("begin");
+    while peer.records.len() < 3 {
+        within(peer.hear()).await;
+    }
+    assert_eq!(peer.records[2].sequence, Sequence(2));
 }
