@@ -1,9 +1,9 @@
 //! What this process takes and what it may take, read from the kernel; what the wall clock is worth, from the files of
 //! whoever keeps it.
 //!
-//! Two short files of /proc and one clock per heartbeat, 30 us in all; the crate sysinfo would read the same, and the
-//! whole process table's way of doing it with them. adjtimex(2) is not asked: the service's own filter bars it with
-//! all calls that could set a clock. Whatever cannot be read is unknown, never an error.
+//! By hand: resident memory and CPU time take 4 us and two lines, with the crate sysinfo 9 us and 110 kB of code.
+//! adjtimex(2) is not asked: the service's own filter bars it with all calls that could set a clock. Whatever cannot
+//! be read is unknown, never an error.
 
 use std::fs::File;
 use std::io::Read;
