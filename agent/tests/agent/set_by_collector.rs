@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use roomtone_agent::configuration::hash;
+use roomtone_agent::configuration::{LIVES_MAX, hash};
 use roomtone_agent::spool::{Limits, Spool};
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::configuration::{Arrival, Configuration, Outcome};
@@ -323,4 +323,37 @@ async fn text_that_comes_in_a_call_waits_for_its_end_and_the_call_is_told_once()
         within(peer.hear()).await;
     }
     assert_eq!(peer.records[2].sequence, Sequence(2));
+}
+
+#[tokio::test]
+async fn agent_that_does_not_stay_up_with_a_text_goes_back_by_itself() {
+    if !Room::is_possible() {
+        return;
+    }
+    let room = Room::new();
+    let mut agent = room.agent();
+    let mut peer = room.peer().await;
+    within(peer.health()).await;
+    let text = "health.interval = '15m'\n";
+    within(peer.set(text)).await;
+    within(peer.closed()).await;
+    // Each life is killed when it has connected and before it is greeted; the third that begins on trial gives it up.
+    for _ in 0..LIVES_MAX {
+        let connection = within(room.endpoint.accept()).await.unwrap().await.unwrap();
+        drop(agent);
+        connection.close(0u32.into(), b"");
+        agent = room.agent();
+    }
+    let mut peer = room.peer().await;
+    let (health, effective) = within(peer.health()).await;
+    let latest = health.configuration.latest.unwrap();
+    assert_eq!((latest.hash, latest.outcome), (hash(text), Outcome::RolledBack));
+    assert_eq!(latest.detail, "the agent did not stay up with it");
+    assert_eq!((health.configuration.in_force, health.interval_s), (None, 60));
+    assert!(effective.unwrap().contains("interval = \"1m\"\n"));
+    // The same again changes nothing and says nothing; what comes after it is answered.
+    within(peer.set(text)).await;
+    within(peer.set("no TOML")).await;
+    let (health, _) = within(peer.health()).await;
+    assert_eq!(outcome(&health), Some(Outcome::Refused));
 }
