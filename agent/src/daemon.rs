@@ -41,7 +41,7 @@ use crate::tap::TapError;
 use crate::telemetry::Log;
 use crate::uplink::quic::LinkError;
 use crate::uplink::{Backlog, LinkStatus, Settings, Uplink};
-use steward::{CONFIGURATIONS_MAX, Steward, WORDS_MAX};
+use steward::{Steward, WORDS_MAX};
 use tester::Tester;
 
 /// Intervals per frame while nobody listens: a minute of a leg at a third of the bytes.
@@ -155,7 +155,7 @@ async fn serve(
     let (uplink, status) =
         Uplink::new(settings, Rc::clone(&spool), Arc::clone(&appended), requests, stamp)?;
     let (words, said) = mpsc::channel(WORDS_MAX);
-    let (configurations, set) = mpsc::channel(CONFIGURATIONS_MAX);
+    let (configurations, set) = tokio::sync::watch::channel(None);
     let uplink = uplink.with_talk(said, configurations);
 
     let tap = stop.clone();
@@ -357,8 +357,8 @@ struct Inbox {
     asked: mpsc::Receiver<Control>,
     /// Self-tests that ended.
     tests: mpsc::Receiver<Report>,
-    /// What the collector sets.
-    set: mpsc::Receiver<Configuration>,
+    /// What the collector set latest.
+    set: tokio::sync::watch::Receiver<Option<Configuration>>,
 }
 
 impl Journal<'_, '_> {
@@ -418,7 +418,11 @@ impl Journal<'_, '_> {
                     let (now, wall) = system::now_and_wall();
                     self.open_call.handle_timeout(now, wall);
                 }
-                Some(configuration) = set.recv() => self.steward.handle_arrival(configuration),
+                Ok(()) = set.changed() => {
+                    if let Some(configuration) = set.borrow_and_update().clone() {
+                        self.steward.handle_arrival(configuration);
+                    }
+                }
                 () = tokio::time::sleep(steward_due.unwrap_or_default()),
                     if steward_due.is_some() => {}
                 () = tick(&mut alive) => if stop.answers() {

@@ -164,7 +164,7 @@ pub enum Word {
 #[derive(Debug)]
 struct Talk {
     words: mpsc::Receiver<Word>,
-    configurations: mpsc::Sender<Configuration>,
+    configurations: watch::Sender<Option<Configuration>>,
 }
 
 /// The task that keeps the link.
@@ -253,12 +253,13 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         Ok((uplink, watcher))
     }
 
-    /// The same link for an agent that says how it is, and that a collector may set.
+    /// The same link for an agent that says how it is, and that a collector may set: of configurations the latest
+    /// waits.
     #[must_use]
     pub fn with_talk(
         self,
         words: mpsc::Receiver<Word>,
-        configurations: mpsc::Sender<Configuration>,
+        configurations: watch::Sender<Option<Configuration>>,
     ) -> Self {
         Self { talk: Some(Talk { words, configurations }), ..self }
     }
@@ -389,13 +390,11 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                     }
                 }
             }
-            Event::Configured(configuration) => {
-                let hearer = self.talk.as_ref().map(|talk| &talk.configurations);
-                if hearer.is_none_or(|hearer| hearer.try_send(*configuration).is_err()) {
-                    // The collector sends it again after its next Welcome.
-                    tracing::debug!("a configuration found nobody to look at it");
-                }
-            }
+            Event::Configured(configuration) => match &self.talk {
+                // Where nobody looks the agent is ending.
+                Some(talk) => drop(talk.configurations.send_replace(Some(*configuration))),
+                None => tracing::debug!("a configuration came to an agent that is not set by one"),
+            },
             Event::Close(cause) => {
                 if let Cause::CollectorAhead { epoch, next, .. } = cause {
                     let claim = Ack { epoch, next };

@@ -25,8 +25,6 @@ use crate::uplink::{LinkStatus, Word};
 
 /// Words on their way to the uplink: an effective configuration and a heartbeat, twice.
 pub(super) const WORDS_MAX: usize = 4;
-/// Configurations on their way from it; the collector sends the latest again with its next Welcome.
-pub(super) const CONFIGURATIONS_MAX: usize = 1;
 
 /// See the head of this file.
 pub(super) struct Steward<'a> {
