@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod quic;
 
 pub(crate) mod backoff;
+mod event;
 mod inbox;
 mod limits;
 mod renewing;

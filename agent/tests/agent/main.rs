@@ -37,6 +37,7 @@ mod truth;
 mod uplink_exchange;
 mod uplink_quic;
 mod uplink_resume;
+mod uplink_words;
 mod world;
 mod writer;
 mod wrong_answers;

@@ -3,19 +3,14 @@
 use std::time::Duration;
 
 use roomtone_agent::clock::Moment;
-use roomtone_agent::configuration::hash;
 use roomtone_agent::uplink::cause::{Cause, Violation};
 use roomtone_agent::uplink::exchange::{Event, Exchange, Held, Limits, NoRenewal, Position};
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::{CallCloseReason, CallClosed};
-use roomtone_protocol::configuration::{
-    Arrival, Configuration, ConfigurationState, EffectiveConfiguration, Outcome,
-};
 use roomtone_protocol::control::Control;
 use roomtone_protocol::enroll::{BootId, Der, RenewReply, RenewRequest};
 use roomtone_protocol::error::DecodeError;
 use roomtone_protocol::frame::{HEADER_BYTES, decode, encode_link, encode_record};
-use roomtone_protocol::health::{ClockState, Health, LinkTransport, Troubles};
 use roomtone_protocol::hello::{HelloReply, RefuseReason};
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, RecordId, Sequence};
 use roomtone_protocol::limits::FRAME_BYTES_MAX;
@@ -25,14 +20,14 @@ use roomtone_protocol::time::Stamp;
 
 const ENDPOINT: EndpointId = EndpointId([7; 16]);
 const EPOCH: Epoch = Epoch(0xfeed);
-const STAMP: Stamp = Stamp { wall_us: 1, uptime_us: 2 };
-const START: Moment = Moment::from_nanos(1_000_000_000_000);
+pub(super) const STAMP: Stamp = Stamp { wall_us: 1, uptime_us: 2 };
+pub(super) const START: Moment = Moment::from_nanos(1_000_000_000_000);
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn at(sequence: u32) -> Position {
+pub(super) fn at(sequence: u32) -> Position {
     Position { epoch: EPOCH, sequence: Sequence(sequence) }
 }
 
@@ -40,14 +35,14 @@ fn ack(next: u32) -> Ack {
     Ack { epoch: EPOCH, next: Sequence(next) }
 }
 
-fn link(message: &Message) -> Vec<u8> {
+pub(super) fn link(message: &Message) -> Vec<u8> {
     let mut frame = vec![0; FRAME_BYTES_MAX];
     let length = encode_link(message, &mut frame).unwrap();
     frame.truncate(length);
     frame
 }
 
-fn welcome(next: u32) -> Vec<u8> {
+pub(super) fn welcome(next: u32) -> Vec<u8> {
     let collector_version = "0.1.0".try_into().unwrap();
     let next = Sequence(next);
     link(&Message::HelloReply(HelloReply::Welcome { wire: 1, collector_version, next, wall_us: 0 }))
@@ -83,7 +78,7 @@ fn records(epoch: Epoch, numbers: std::ops::Range<u32>) -> Vec<u8> {
     bytes
 }
 
-fn events(exchange: &mut Exchange) -> Vec<Event> {
+pub(super) fn events(exchange: &mut Exchange) -> Vec<Event> {
     std::iter::from_fn(|| exchange.poll_event()).collect()
 }
 
@@ -93,7 +88,7 @@ fn welcomed(from: u32) -> Event {
 }
 
 /// Connected, with the Hello on its way, at `START`.
-fn greeting(oldest: u32, newest: u32) -> Exchange {
+pub(super) fn greeting(oldest: u32, newest: u32) -> Exchange {
     let mut exchange = Exchange::new(ENDPOINT, Limits::default(), START);
     exchange.handle_timeout(START);
     assert_eq!(events(&mut exchange), [Event::Connect]);
@@ -103,14 +98,14 @@ fn greeting(oldest: u32, newest: u32) -> Exchange {
 }
 
 /// Welcomed at `START` with nothing left to tell.
-fn flowing(next: u32, newest: u32) -> Exchange {
+pub(super) fn flowing(next: u32, newest: u32) -> Exchange {
     let mut exchange = greeting(next, newest);
     exchange.handle_bytes(&welcome(next), START);
     assert_eq!(events(&mut exchange), [welcomed(next)]);
     exchange
 }
 
-fn close_cause(exchange: &mut Exchange) -> Option<Cause> {
+pub(super) fn close_cause(exchange: &mut Exchange) -> Option<Cause> {
     events(exchange).into_iter().find_map(|event| match event {
         Event::Close(cause) => Some(cause),
         Event::Connect
@@ -704,7 +699,7 @@ fn reconnect(exchange: &mut Exchange, now: Moment) {
 }
 
 /// A link frame with any kind byte and body, its checksum valid.
-fn raw_frame(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn raw_frame(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut frame = vec![b'R', b'T', 1, kind, 0];
     frame.extend((body.len() as u16).to_le_bytes());
     frame.extend([0; 8]);
@@ -721,111 +716,4 @@ fn crc32c(bytes: &[u8]) -> u32 {
             if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 }
         })
     })
-}
-
-fn configuration(text: &str) -> Configuration {
-    Configuration { hash: hash(text), text: text.try_into().unwrap() }
-}
-
-fn health(running_s: u32) -> Health {
-    Health {
-        now: STAMP,
-        interval_s: 60,
-        running_s,
-        resident_kib: 9_728,
-        cpu_ms: 1_234,
-        spool_bytes: 65_536,
-        tap_received: 1_000_000,
-        tap_dropped: 0,
-        clock: ClockState::Synchronised,
-        transport: LinkTransport::Quic,
-        troubles: Troubles::default(),
-        configuration: ConfigurationState {
-            effective: hash("effective"),
-            in_force: Some(hash("in force")),
-            latest: Some(Arrival {
-                hash: hash("in force"),
-                outcome: Outcome::InForce,
-                detail: "".try_into().unwrap(),
-            }),
-        },
-    }
-}
-
-fn effective(text: &str) -> Box<EffectiveConfiguration> {
-    Box::new(EffectiveConfiguration { hash: hash(text), text: text.try_into().unwrap() })
-}
-
-fn transmitted(exchange: &mut Exchange) -> Vec<Message> {
-    std::iter::from_fn(|| exchange.poll_transmit())
-        .map(|bytes| decode(&bytes).unwrap().0.message.unwrap())
-        .collect()
-}
-
-#[test]
-fn heartbeat_leaves_after_the_welcome_only_and_the_latest_wins() {
-    let mut exchange = greeting(0, 0);
-    exchange.handle_health(health(1));
-    exchange.handle_effective(effective("a"));
-    assert_eq!(exchange.poll_transmit(), None, "before the Welcome");
-    exchange.handle_bytes(&welcome(0), START);
-    assert_eq!(exchange.poll_transmit(), None, "what was said before is not kept");
-    exchange.handle_health(health(2));
-    exchange.handle_effective(effective("a"));
-    exchange.handle_health(health(3));
-    exchange.handle_effective(effective("b"));
-    let expected = [Message::EffectiveConfiguration(*effective("b")), Message::Health(health(3))];
-    assert_eq!(transmitted(&mut exchange), expected);
-    assert_eq!(transmitted(&mut exchange), []);
-}
-
-#[test]
-fn heartbeat_of_a_connection_that_broke_is_not_sent_on_the_next() {
-    let mut exchange = flowing(0, 0);
-    exchange.handle_health(health(1));
-    exchange.handle_effective(effective("a"));
-    exchange.handle_disconnected(0, START);
-    exchange.handle_timeout(START);
-    exchange.handle_connected(Held { oldest: at(0), newest: at(0) }, STAMP, START);
-    assert!(matches!(transmitted(&mut exchange)[..], [Message::Hello(_)]));
-    exchange.handle_bytes(&welcome(0), START);
-    assert_eq!(exchange.poll_transmit(), None);
-}
-
-/// The header of 19 bytes; the stamp at most 8 + 6, interval, running, RSS 2 + 3 + 3, CPU and counters 3 + 3 + 4 + 1,
-/// clock, transport, troubles 3, three hashes with their marks 8 + 9 + 9, outcome and detail 2.
-#[test]
-fn heartbeat_is_some_eighty_bytes() {
-    let wall = Stamp { wall_us: 1_795_391_940_000_000, uptime_us: 86_400_000_000 };
-    let bytes = link(&Message::Health(Health { now: wall, ..health(86_400) }));
-    assert!(bytes.len() <= HEADER_BYTES + 70, "{}", bytes.len());
-    println!("a heartbeat has {} bytes", bytes.len());
-}
-
-#[test]
-fn configuration_is_handed_on_once_and_the_latest_wins() {
-    let mut exchange = flowing(0, 0);
-    let both = [configuration("a"), configuration("b")].map(Message::Configuration);
-    exchange.handle_bytes(&both.map(|message| link(&message)).concat(), START);
-    assert_eq!(events(&mut exchange), [Event::Configured(Box::new(configuration("b")))]);
-    assert_eq!(exchange.counters().frames_skipped, 0);
-}
-
-#[test]
-fn configuration_that_is_not_what_its_hash_says_is_skipped_and_counted() {
-    let mut exchange = flowing(0, 0);
-    let wrong = Configuration { hash: hash("b"), ..configuration("a") };
-    exchange.handle_bytes(&link(&Message::Configuration(wrong)), START);
-    // A text that is longer than a text may be: its length says 16,383 bytes.
-    let unreadable = raw_frame(kind::CONFIGURATION, &[0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0x7f]);
-    exchange.handle_bytes(&unreadable, START);
-    assert_eq!((events(&mut exchange), exchange.counters().frames_skipped), (vec![], 2));
-}
-
-#[test]
-fn configuration_before_the_welcome_is_a_violation() {
-    let mut exchange = greeting(0, 0);
-    exchange.handle_bytes(&link(&Message::Configuration(configuration("a"))), START);
-    let violation = Violation::Unexpected { kind: kind::CONFIGURATION };
-    assert_eq!(close_cause(&mut exchange), Some(Cause::Violation(violation)));
 }
