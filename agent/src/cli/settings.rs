@@ -80,6 +80,7 @@ fn shown(local: &Local, kept: &Kept, unknown: Option<String>) -> Shown {
 fn row(Setting { key, value, source }: Setting) -> Row {
     let source = match source {
         Source::Default => "default",
+        Source::Enrolment => "enrolment",
         Source::Collector => "collector",
         Source::File => "file",
     };

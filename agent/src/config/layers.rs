@@ -30,6 +30,8 @@ pub struct Local {
 pub enum Source {
     /// Nobody.
     Default,
+    /// The collector that enrolled this endpoint, as long as nobody names another.
+    Enrolment,
     /// The collector.
     Collector,
     /// The machine's own file.
@@ -98,6 +100,19 @@ impl Local {
         raw.map_err(|error| syntax(&error, nowhere))?.check(&self.path)
     }
 
+    /// What enrolment said of a key that the file leaves open.
+    fn enrolled(&self, key: &str) -> Option<String> {
+        let collector = self.keys.get("collector").and_then(toml::Value::as_table);
+        let address = collector.and_then(|own| own.get("address")?.as_str()).unwrap_or_default();
+        match key {
+            "collector.address" if address.is_empty() => Some(self.config().collector.target()),
+            "collector.server_name" if address.is_empty() => {
+                Some(self.config().collector.server_name.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// Every key with its value and who set it, in the order of [`REFERENCE`]; `collector` is a text that
     /// [`Self::with`] takes, or none.
     #[must_use]
@@ -112,7 +127,10 @@ impl Local {
             let (value, source) = match (find(&self.keys, key), find(&theirs, key)) {
                 (Some(value), _) => (value, Source::File),
                 (None, Some(value)) => (value, Source::Collector),
-                (None, None) => (option.default.to_owned(), Source::Default),
+                (None, None) => match self.enrolled(key) {
+                    Some(value) => (toml::Value::from(value).to_string(), Source::Enrolment),
+                    None => (option.default.to_owned(), Source::Default),
+                },
             };
             Setting { key, value, source }
         };
@@ -229,6 +247,20 @@ mod tests {
         assert_eq!(source("media.call_idle"), ("\"30s\"".to_owned(), Source::Collector));
         assert_eq!(source("spool.inodes_min"), ("100".to_owned(), Source::Default));
         assert_eq!(local.settings(None).len(), REFERENCE.len());
+    }
+
+    #[test]
+    fn collector_that_enrolled_this_endpoint_is_shown_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.toml");
+        let issuer = "address = \"rooms.test:1\"\nserver_name = \"rooms\"\n";
+        std::fs::write(folder.path().join("collector.toml"), issuer).unwrap();
+        let local = Local::parse("[identity]\ncertificate = \"endpoint.pem\"\n", &file).unwrap();
+        let shown = local.settings(None);
+        let shown: Vec<_> = shown.iter().take(2).map(|it| (it.value.as_str(), it.source)).collect();
+        let of_enrolment =
+            [("\"rooms.test:1\"", Source::Enrolment), ("\"rooms\"", Source::Enrolment)];
+        assert_eq!(shown, of_enrolment);
     }
 
     #[test]
