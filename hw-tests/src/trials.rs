@@ -153,6 +153,7 @@ pub const ALL: &[Trial] = &[
     fleet::STARTS,
     fleet::CLOSED,
     fleet::UNPLUG,
+    fleet::SELF_TEST,
     fleet::UPGRADE,
     fleet::PURGE,
 ];

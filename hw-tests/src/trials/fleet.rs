@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::faults;
 use super::{Group, Need, Trial, Verdict};
+use super::{faults, selftest};
 use crate::bench::report::Finding;
 use crate::guest::system::PACKAGES_FOLDERS;
+use crate::pair::Place;
 use crate::stage::{Stage, installed, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -128,6 +129,19 @@ pub(super) const UNPLUG: Trial = Trial {
     run: |stage| {
         make_ready(stage)?;
         (faults::UNPLUG.run)(stage)
+    },
+};
+
+pub(super) const SELF_TEST: Trial = Trial {
+    name: "fleet_self_test_on_request_is_as_good_as_by_hand",
+    group: Group::Fleet,
+    need: Need::Guest,
+    limit: LIMIT,
+    run: |stage| {
+        make_ready(stage)?;
+        // Outside of the service's sandbox.
+        let place = Place::installed(stage.state());
+        selftest::requested(stage, &place)
     },
 };
 

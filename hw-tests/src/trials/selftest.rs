@@ -101,24 +101,27 @@ pub(super) const REQUEST: Trial = Trial {
     group: Group::All,
     need: Need::Device,
     limit: Duration::from_secs(180),
-    run: |stage| {
-        stage.hands.tell("echo 100")?;
-        // Nobody names a device: what is chosen here by hand is what the agent chooses.
-        let by_hand = spoken(&Place::new(stage.state())?, &[])?.0;
-        let between = stage.watched()?.request_self_test()?;
-        let call = stage.watched()?.place_call(20)?;
-        let within = stage.watched()?.request_self_test()?;
-        stage.watched()?.finish(call)?;
-        let outcome = |it: &Value| it["outcome"].as_str().unwrap_or("-").to_owned();
-        let (by_hand, between, within) = (outcome(&by_hand), outcome(&between), outcome(&within));
-        Ok(Verdict {
-            wrong: (between != by_hand)
-                .then(|| format!("{between} on request, {by_hand} by hand"))
-                .or_else(|| (within != "inCall").then(|| format!("{within} in a call"))),
-            ..Verdict::seen(format!("{between} between calls, {within} in one"))
-        })
-    },
+    run: |stage| requested(stage, &Place::new(stage.state())?),
 };
+
+/// What an operator's request brings is what somebody at the device would get, as the programs of `place` say it.
+pub(super) fn requested(stage: &mut Stage, place: &Place) -> Result<Verdict> {
+    stage.hands.tell("echo 100")?;
+    // Nobody names a device: what is chosen here by hand is what the agent chooses.
+    let by_hand = spoken(place, &[])?.0;
+    let between = stage.watched()?.request_self_test()?;
+    let call = stage.watched()?.place_call(20)?;
+    let within = stage.watched()?.request_self_test()?;
+    stage.watched()?.finish(call)?;
+    let outcome = |it: &Value| it["outcome"].as_str().unwrap_or("-").to_owned();
+    let (by_hand, between, within) = (outcome(&by_hand), outcome(&between), outcome(&within));
+    Ok(Verdict {
+        wrong: (between != by_hand)
+            .then(|| format!("{between} on request, {by_hand} by hand"))
+            .or_else(|| (within != "inCall").then(|| format!("{within} in a call"))),
+        ..Verdict::seen(format!("{between} between calls, {within} in one"))
+    })
+}
 
 fn found(stage: &mut Stage, outcome: &str) -> Result<Verdict> {
     let (report, succeeded) = selftest(stage)?;
