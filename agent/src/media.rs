@@ -19,6 +19,7 @@ use roomtone_protocol::media::{Direction, Transport};
 use crate::clock::Moment;
 use crate::tap::Datagram;
 
+pub mod burst;
 pub mod call;
 pub mod clock_rate;
 pub mod context;
