@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use roomtone_agent::clock::Moment;
 use roomtone_agent::media::clock_rate::ClockRate;
+use roomtone_agent::media::e_model::{Formula, Impairment, Inputs, Rating, rate};
 use roomtone_agent::media::jitter::Jitter;
 use roomtone_agent::media::seq::SequenceTracker;
 use roomtone_agent::media::{CALL_IDLE, Event, Options, Watch};
@@ -220,5 +221,53 @@ proptest! {
             prop_assert_eq!(found, counts, "{}", ssrc);
         }
         prop_assert_eq!(legs[0].rtt.count, answered);
+    }
+}
+
+fn inputs() -> impl Strategy<Value = Inputs> {
+    let formula =
+        prop_oneof![Just(Formula::G107V1), Just(Formula::G1071V1), Just(Formula::G1072V1),];
+    let codec = (0.0..60.0f64, 1.0..40.0f64).prop_map(|(ie, bpl)| Impairment { ie, bpl });
+    (formula, codec, 0.0..1.0f64, 1.0..20.0f64, 0.0..2_000.0f64).prop_map(
+        |(formula, impairment, loss_ratio, burst_ratio, delay_ms)| Inputs {
+            formula,
+            impairment,
+            loss_ratio,
+            burst_ratio,
+            delay_ms,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn more_loss_more_delay_and_longer_bursts_never_sound_better(
+        inputs in inputs(),
+        (loss, burst, delay) in (0.0..1.0f64, 0.0..10.0f64, 0.0..1_000.0f64),
+    ) {
+        let before = rate(&inputs);
+        prop_assert!((0.0..=inputs.formula.r_max()).contains(&before.r));
+        prop_assert!((1.0..=4.5).contains(&before.mos));
+        let worse = |found: Rating| found.r <= before.r && found.mos <= before.mos + 1e-12;
+        let loss_ratio = inputs.loss_ratio + (1.0 - inputs.loss_ratio) * loss;
+        let lossier = rate(&Inputs { loss_ratio, ..inputs });
+        let burstier = rate(&Inputs { burst_ratio: inputs.burst_ratio + burst, ..inputs });
+        let later = rate(&Inputs { delay_ms: inputs.delay_ms + delay, ..inputs });
+        prop_assert!(worse(lossier), "{:?}", lossier);
+        prop_assert!(worse(burstier), "{:?}", burstier);
+        prop_assert!(worse(later), "{:?}", later);
+    }
+
+    #[test]
+    fn no_input_leaves_the_scale(
+        bits in proptest::array::uniform5(any::<u64>()),
+    ) {
+        let [ie, bpl, loss_ratio, burst_ratio, delay_ms] = bits.map(f64::from_bits);
+        for formula in [Formula::G107V1, Formula::G1071V1, Formula::G1072V1] {
+            let impairment = Impairment { ie, bpl };
+            let found = rate(&Inputs { formula, impairment, loss_ratio, burst_ratio, delay_ms });
+            prop_assert!((0.0..=formula.r_max()).contains(&found.r), "{found:?}");
+            prop_assert!((1.0..=4.5).contains(&found.mos), "{found:?}");
+        }
     }
 }
