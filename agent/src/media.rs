@@ -30,6 +30,7 @@ pub mod jitter;
 pub mod leg;
 pub mod local;
 pub mod paths;
+pub mod playout;
 pub mod rtp;
 pub mod rtt;
 pub mod seq;

@@ -1,4 +1,4 @@
-//! The audio path allocates nothing in steady state: counted by an allocator of this program's own, which is why it is
+//! The audio path and the path of packets allocate nothing in steady state: counted by an allocator of this program's own, which is why it is
 //! a program of its own.
 #![allow(
     clippy::unwrap_used,
@@ -24,6 +24,8 @@ use roomtone_agent::audio::sensor::{Sight, Sighting};
 use roomtone_agent::audio::signal::Signal;
 use roomtone_agent::audio::source::{Shape, Target, Width};
 use roomtone_agent::clock::Moment;
+use roomtone_agent::media::playout::{Content, Packet, Playout};
+use roomtone_agent::media::seq::Arrival;
 use roomtone_protocol::id::CallId;
 
 struct Counting;
@@ -56,9 +58,35 @@ static ALLOCATOR: Counting = Counting;
 
 /// One test, so that nothing else allocates meanwhile.
 #[test]
-fn callback_queue_meter_report_and_board_allocate_nothing() {
+fn callback_queue_meter_report_board_and_playout_allocate_nothing() {
+    through_the_playout();
     through_the_board();
     through_cpal();
+}
+
+/// Ten minutes of one stream, with loss, lateness, silence and a restart, from its first packet on.
+fn through_the_playout() {
+    let mut playout = Playout::new(48_000);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for n in 0..30_000u64 {
+        let arrival = match n % 1_000 {
+            7 | 8 => continue,
+            9 => Arrival::Advanced { step: 3 },
+            500 => Arrival::Restarted,
+            _ => Arrival::Advanced { step: 1 },
+        };
+        let late = if n % 100 == 50 { 90 } else { n % 13 };
+        playout.handle(&Packet {
+            at: Moment::from_nanos((n * 20 + late) * 1_000_000),
+            timestamp: (n * 960) as u32,
+            arrival,
+            content: Content::Frame,
+        });
+    }
+    let (interval, burst) = (playout.take_interval(), playout.burst());
+    let counted = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert_eq!(counted, 0, "30,000 packets and a report");
+    assert!(interval.played > 29_000 && burst.missing >= 60, "{interval:?} {burst:?}");
 }
 
 /// 20,000 buffers of 10 ms with the watch's look at them every 250 ms: 200 s of a call.
