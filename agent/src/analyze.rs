@@ -19,6 +19,10 @@ use crate::show::{self, millis};
 use crate::tap::file::FileTap;
 use crate::tap::{Skips, TapError};
 
+mod heard;
+
+pub use heard::Heard;
+
 /// The local side shows early: half an hour of a call at 100 packets/s. A larger capture is not read twice.
 const INFERRED_FROM_MAX: u32 = 200_000;
 
@@ -150,6 +154,8 @@ pub struct Stream {
     pub jitter_ms: JitterMs,
     /// Lost over expected, 0..=1.
     pub loss_ratio: f64,
+    /// What its listener heard; `null` for what is not received audio of a known clock.
+    pub heard: Option<Heard>,
     /// RFC 3339, UTC.
     pub start: String,
     /// RFC 3339, UTC.
@@ -339,6 +345,7 @@ impl From<StreamReport> for Stream {
                 last: report.jitter_last.map(millis),
             },
             loss_ratio: report.lost() as f64 / report.expected.max(1) as f64,
+            heard: Heard::of(&report),
             start: time(report.first_at),
             end: time(report.last_at),
             payload_types: report.payload_types,
@@ -375,6 +382,9 @@ impl std::fmt::Display for Analysis {
                 )?;
                 if !leg.streams.is_empty() {
                     writeln!(f, "{}", stream_table(&leg.streams))?;
+                }
+                if let Some(table) = heard::table(&leg.streams) {
+                    writeln!(f, "{table}")?;
                 }
             }
         }

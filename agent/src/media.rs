@@ -6,7 +6,7 @@
 //! application says otherwise ([`Watch::handle_context`], by the rules in [`context`]).
 //!
 //! Limits: [`paths::PATHS_MAX`] address pairs, [`leg::STREAMS_MAX`] streams each; what lies beyond is counted in
-//! [`Counters`] and forgotten. What it leaves out: RTCP in the clear and the playout model come with the verdict.
+//! [`Counters`] and forgotten. What it leaves out: RTCP in the clear.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +26,7 @@ pub mod codec;
 pub mod context;
 pub mod demux;
 pub mod e_model;
+pub mod heard;
 pub mod jitter;
 pub mod leg;
 pub mod local;

@@ -307,6 +307,7 @@ mod tests {
             reordered: 0,
             restarts: 0,
             jitter: Tally::default(),
+            playout: None,
         };
         StreamIntervalReport { ssrc, direction: Direction::Ingress, media, span }
     }
@@ -342,6 +343,7 @@ mod tests {
             restarts: 0,
             jitter: Tally::default(),
             jitter_last: None,
+            heard: None,
         }
     }
 

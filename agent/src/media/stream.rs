@@ -12,7 +12,10 @@ use roomtone_protocol::media::{ClockRateSource, Direction, Media};
 use crate::clock::Moment;
 
 use super::clock_rate::{self, ClockRate};
+use super::heard::{Heard, HeardReport};
 use super::jitter::{Jitter, Tally};
+use super::playout::tally::PlayoutTally;
+use super::playout::{Content, Packet};
 use super::rtp::RtpHeader;
 use super::seq::{Arrival, SequenceTracker};
 
@@ -28,6 +31,8 @@ const EVENT_PAYLOAD_BYTES: std::ops::RangeInclusive<u16> = 4..=20;
 const FRAMES: usize = 64;
 /// A stream's first packets decide whether it repeats another's frames.
 const RTX_DECIDED_AFTER: u32 = 64;
+/// The clock of all video (RFC 3551 section 5).
+const VIDEO_HZ: u32 = 90_000;
 
 /// The measured state of one stream.
 #[derive(Debug)]
@@ -42,8 +47,12 @@ pub struct Stream {
     sequence: SequenceTracker,
     clock: ClockRate,
     jitter: Option<Jitter>,
-    /// Packets that advanced the sequence before the clock rate was known.
-    waiting: Vec<(Moment, u32)>,
+    /// Packets of before the clock rate was known, or the stream proven.
+    waiting: Vec<Packet>,
+    /// What a listener hears of it: of received audio only.
+    heard: Option<Box<Heard>>,
+    /// Whether any packet had no padding: then those that have are probes.
+    unpadded: bool,
     /// Where the current run of steps of one began, and the latest packet of it.
     run: [(Moment, u32); 2],
     event_shaped: bool,
@@ -86,6 +95,8 @@ pub struct StreamSpan {
     pub restarts: u32,
     /// The running estimate's mean and maximum in the span.
     pub jitter: Tally,
+    /// What a listener heard, for received audio of known clock.
+    pub playout: Option<PlayoutTally>,
 }
 
 /// A stream's totals.
@@ -121,6 +132,8 @@ pub struct StreamReport {
     pub jitter: Tally,
     /// Its last value.
     pub jitter_last: Option<Duration>,
+    /// What a listener heard, for received audio of known clock.
+    pub heard: Option<HeardReport>,
 }
 
 impl Stream {
@@ -140,6 +153,8 @@ impl Stream {
             jitter: clock.rate_hz().map(Jitter::new),
             clock,
             waiting: Vec::new(),
+            heard: None,
+            unpadded: false,
             run: [(now, header.timestamp); 2],
             event_shaped: is_event_shaped(header),
             repeats: 0,
@@ -149,6 +164,7 @@ impl Stream {
         };
         stream.note_payload_type(header.payload_type);
         stream.time(header.timestamp, now);
+        stream.listen(Arrival::Advanced { step: 1 }, header, now);
         stream
     }
 
@@ -205,15 +221,14 @@ impl Stream {
             Arrival::Reordered => self.note_payload_type(header.payload_type),
             Arrival::Duplicate | Arrival::Unplaced => {}
         }
-        if self.proven {
-            return false;
+        let mut proved = false;
+        if !self.proven {
+            self.event_shaped &= is_event_shaped(header);
+            self.proven = self.steps >= STEPS_PROVING && self.has_plausible_clock();
+            proved = self.proven;
         }
-        self.event_shaped &= is_event_shaped(header);
-        if self.steps < STEPS_PROVING {
-            return false;
-        }
-        self.proven = self.has_plausible_clock();
-        self.proven
+        self.listen(arrival, header, now);
+        proved
     }
 
     /// Measures the clock and the jitter with a packet that advanced the sequence.
@@ -223,18 +238,41 @@ impl Stream {
             (Some(jitter), _) if !learned => jitter.handle(timestamp, now),
             (_, Some(rate)) => {
                 // Known for the first time, or put right: measure again what still waits.
-                let mut jitter = Jitter::new(rate);
-                for (at, timestamp) in self.waiting.drain(..) {
-                    jitter.handle(timestamp, at);
-                }
-                self.waiting.shrink_to_fit();
+                let mut jitter = jitter_of(rate, &self.waiting);
                 jitter.handle(timestamp, now);
                 self.jitter = Some(jitter);
+                self.heard = None;
             }
-            (_, None) => {
+            (_, None) => {}
+        }
+    }
+
+    /// Plays a packet to the model of the listener, who begins with the first packet as soon as stream and clock are
+    /// known; keeps it until then.
+    fn listen(&mut self, arrival: Arrival, header: &RtpHeader, now: Moment) {
+        self.unpadded |= !header.padding;
+        let content = match header.padding && self.unpadded {
+            true => Content::Padding,
+            false => Content::Frame,
+        };
+        let packet = Packet { at: now, timestamp: header.timestamp, arrival, content };
+        if let Some(heard) = &mut self.heard {
+            heard.handle(&packet);
+            return;
+        }
+        let audible = self.direction == Direction::Ingress;
+        match self.clock.rate_hz() {
+            Some(rate) if audible && self.proven && rate != VIDEO_HZ => {
+                let mut heard = Box::new(Heard::new(rate));
+                std::mem::take(&mut self.waiting).iter().for_each(|packet| heard.handle(packet));
+                heard.handle(&packet);
+                self.heard = Some(heard);
+            }
+            Some(rate) if rate == VIDEO_HZ || !audible => self.waiting = Vec::new(),
+            Some(_) | None => {
                 let max = if self.proven { WAITING_MAX } else { CANDIDATE_WAITING_MAX };
                 if self.waiting.len() < max {
-                    self.waiting.push((now, timestamp));
+                    self.waiting.push(packet);
                 }
             }
         }
@@ -303,7 +341,7 @@ impl Stream {
             return Media::Rtx;
         }
         match clock_rate_hz {
-            Some(90_000) => Media::Video,
+            Some(VIDEO_HZ) => Media::Video,
             Some(_) => Media::Audio,
             None if self.event_shaped => Media::Audio,
             None => Media::Unknown,
@@ -329,6 +367,7 @@ impl Stream {
             reordered: now.reordered - before.reordered,
             restarts: now.restarts - before.restarts,
             jitter: self.jitter.as_mut().map(Jitter::take_interval).unwrap_or_default(),
+            playout: self.heard.as_mut().map(|heard| heard.take_interval()),
         }
     }
 
@@ -339,18 +378,23 @@ impl Stream {
     pub fn report(&self) -> StreamReport {
         let short = match self.clock.rate_hz() {
             Some(_) => None,
-            None => clock_rate::of_short_stream(&self.waiting),
+            None => clock_rate::of_short_stream(&advancing(&self.waiting).collect::<Vec<_>>()),
         };
         if let Some(rate) = short {
-            let mut jitter = Jitter::new(rate);
-            for &(at, timestamp) in &self.waiting {
-                jitter.handle(timestamp, at);
-            }
+            let jitter = jitter_of(rate, &self.waiting);
+            let media = self.media_of(Some(rate));
+            let heard =
+                (self.direction == Direction::Ingress && media == Media::Audio).then(|| {
+                    let mut heard = Heard::new(rate);
+                    self.waiting.iter().for_each(|packet| heard.handle(packet));
+                    heard.report()
+                });
             let clock = (Some(rate), ClockRateSource::Slope);
-            return self.report_with(self.media_of(Some(rate)), clock, Some(&jitter));
+            return self.report_with(media, clock, Some(&jitter), heard);
         }
         let clock = (self.clock.rate_hz(), self.clock.source());
-        self.report_with(self.media(), clock, self.jitter.as_ref())
+        let heard = self.heard.as_ref().map(|heard| heard.report());
+        self.report_with(self.media(), clock, self.jitter.as_ref(), heard)
     }
 
     fn report_with(
@@ -358,6 +402,7 @@ impl Stream {
         media: Media,
         (clock_rate_hz, clock_rate_source): (Option<u32>, ClockRateSource),
         jitter: Option<&Jitter>,
+        heard: Option<HeardReport>,
     ) -> StreamReport {
         let mut payload_types: Vec<_> =
             self.payload_types.into_iter().filter(|(_, count)| *count > 0).collect();
@@ -381,6 +426,7 @@ impl Stream {
             restarts: self.sequence.restarts(),
             jitter: jitter.map(Jitter::total).unwrap_or_default(),
             jitter_last: jitter.and_then(Jitter::last),
+            heard,
         }
     }
 }
@@ -391,6 +437,18 @@ impl StreamReport {
     pub fn lost(&self) -> u64 {
         self.expected - self.received
     }
+}
+
+/// The packets that advanced their sequence: when they came, and their RTP time.
+fn advancing(waiting: &[Packet]) -> impl Iterator<Item = (Moment, u32)> + '_ {
+    let advanced = |packet: &&Packet| matches!(packet.arrival, Arrival::Advanced { .. });
+    waiting.iter().filter(advanced).map(|packet| (packet.at, packet.timestamp))
+}
+
+fn jitter_of(rate: u32, waiting: &[Packet]) -> Jitter {
+    let mut jitter = Jitter::new(rate);
+    advancing(waiting).for_each(|(at, timestamp)| jitter.handle(timestamp, at));
+    jitter
 }
 
 fn is_event_shaped(header: &RtpHeader) -> bool {

@@ -140,7 +140,8 @@ impl Leg {
 
 /// Received, lost, duplicate, reordered, restarts.
 fn of_span(span: &StreamSpan) -> [i64; 5] {
-    let StreamSpan { received, lost, duplicate, reordered, restarts, jitter: _ } = *span;
+    let StreamSpan { received, lost, duplicate, reordered, restarts, jitter: _, playout } = *span;
+    assert!(playout.is_none_or(|heard| heard.concealed_us <= heard.total_us));
     [received as i64, lost, duplicate as i64, reordered as i64, i64::from(restarts)]
 }
 
@@ -156,4 +157,11 @@ fn check_totals(totals: &StreamReport) {
     assert!(totals.reordered < totals.received);
     assert!(totals.jitter.mean() <= totals.jitter.max());
     assert!(totals.jitter.max().is_none_or(|jitter| jitter < Duration::from_secs(5)));
+    let Some(heard) = &totals.heard else { return };
+    assert!(heard.total.concealed_us <= heard.total.total_us);
+    assert_eq!(heard.total.played, heard.burst.received);
+    assert!(heard.total.played + heard.total.discarded <= totals.received);
+    let (bursts, gaps) = (heard.burst.bursts, heard.burst.gaps);
+    assert_eq!(bursts.frames + gaps.frames, heard.burst.received + heard.burst.missing);
+    assert_eq!(bursts.missing + gaps.missing, heard.burst.missing);
 }
