@@ -1,5 +1,5 @@
-//! The audio path and the path of packets allocate nothing in steady state: counted by an allocator of this program's own, which is why it is
-//! a program of its own.
+//! The audio path and the path of packets allocate nothing in steady state: counted by an allocator of this program's
+//! own, which is why it is a program of its own.
 #![allow(
     clippy::unwrap_used,
     reason = "a panic is how a test fails; clippy.toml covers test functions only"

@@ -1,8 +1,8 @@
 //! Which codec a stream has, as far as a passive watcher can know, and what the E-model takes it for.
 //!
 //! No SDP is seen. A static payload type names its codec (RFC 3551); a dynamic one is guessed by its clock where one
-//! codec only has it in practice. Each row says where its factors come from: [`Basis::Table`] for ITU-T G.113 appendix
-//! I, [`Basis::Assumed`] for what has no official row, with a number that changes when the assumption does.
+//! codec only has it in practice. Each row says where its factors come from: [`Basis::Table`] for ITU-T G.113
+//! appendix I, [`Basis::Assumed`] for what has no official row, with a number that changes when the assumption does.
 
 use super::e_model::{Impairment, Scale};
 
@@ -59,8 +59,8 @@ const G729: Codec = narrowband("g729", 11.0, 19.0);
 /// Assumption 1: G.722 at 64 kbit/s has Ie,wb 13, the value that G.107.1 users take; it has no concealment of its own
 /// and stands loss as the middle of what other programs take, Bpl 10.
 const G722: Codec = assumed("g722", Scale::Wideband, 13.0, 10.0, 1);
-/// Assumption 2: a dynamic type of 48 kHz is Opus at a rate where it is transparent, Ie 0; of the Bpl that other programs
-/// take, 10 to 20, the lower end, because redundancy inside the payload is not seen.
+/// Assumption 2: a dynamic type of 48 kHz is Opus at a rate where it is transparent, Ie 0; of the Bpl that other
+/// programs take, 10 to 20, the lower end, because redundancy inside the payload is not seen.
 const OPUS: Codec = assumed("opus", Scale::Fullband, 0.0, 10.0, 2);
 
 const fn narrowband(name: &'static str, ie: f64, bpl: f64) -> Codec {

@@ -1,9 +1,9 @@
 //! The E-model: what loss, delay and codec do to a conversation, as a rating R and as a MOS (ITU-T G.107).
 //!
-//! Three scales, one form: `R = R_max - Id - Ie,eff`, with `Ie,eff = Ie + (A - Ie) * Ppl / (Ppl / BurstR + Bpl)` and Ppl in
-//! percent, counted behind the jitter buffer. Narrowband (G.107) ends at 93.2 and A is 95; wideband (G.107.1) at 129
-//! and A is 95; fullband (G.107.2) at 148 and A is 132. **R of different scales never compare**, nor does a MOS of one
-//! formula with that of another: each result names its [`Formula`], and the raw inputs stay beside it.
+//! Three scales, one form: `R = R_max - Id - Ie,eff`, with `Ie,eff = Ie + (A - Ie) * Ppl / (Ppl / BurstR + Bpl)` and
+//! Ppl in percent, counted behind the jitter buffer. Narrowband (G.107) ends at 93.2 and A is 95; wideband (G.107.1)
+//! at 129 and A is 95; fullband (G.107.2) at 148 and A is 132. **R of different scales never compare**, nor does a MOS
+//! of one formula with that of another: each result names its [`Formula`], and the raw inputs stay beside it.
 //!
 //! What is left out: noise, loudness and echo are taken as the recommendation's defaults, which no passive watcher
 //! knows better; the advantage factor is 0.
@@ -148,8 +148,8 @@ fn within(value: f64, low: f64, high: f64) -> f64 {
     if value.is_nan() { high } else { value.clamp(low, high) }
 }
 
-/// Id in the form of Cole and Rosenbluth (2001), which fits G.107's for a telephone without audible echo. `delay_ms` is
-/// one way, mouth to ear. Taken on every scale: G.107.1 and G.107.2 have no fast form.
+/// Id in the form of Cole and Rosenbluth (2001), which fits G.107's for a telephone without audible echo. `delay_ms`
+/// is one way, mouth to ear. Taken on every scale: G.107.1 and G.107.2 have no fast form.
 fn delay_impairment(delay_ms: f64) -> f64 {
     0.024 * delay_ms + 0.11 * (delay_ms - 177.3).max(0.0)
 }

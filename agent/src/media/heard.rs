@@ -1,5 +1,5 @@
-//! What a listener hears of one received audio stream: the playout model's sums, its worst interval, and the raw inputs
-//! of a rating.
+//! What a listener hears of one received audio stream: the playout model's sums, its worst interval, and the raw
+//! inputs of a rating.
 
 use super::burst::BurstReport;
 use super::codec::{Unrated, codec_of};

@@ -48,8 +48,8 @@ const FRAME_ASSUMED_US: i64 = 20_000;
 const FRAME_MAX_US: i64 = 120_000;
 /// Two stretches are at least so many ticks apart (NetEq's smallest interval).
 const STRETCH_APART_TICKS: u32 = 6;
-/// What one stretch adds or takes away. NetEq takes a pitch period (2.5 to 15 ms) where the audio allows it; this is the
-/// mean that makes the delay follow a step of the path by the 65 ms/s that Chromium shows.
+/// What one stretch adds or takes away. NetEq takes a pitch period (2.5 to 15 ms) where the audio allows it; this is
+/// the mean that makes the delay follow a step of the path by the 65 ms/s that Chromium shows.
 const STRETCH_US: i64 = 4_000;
 /// Audio that must be at hand for a stretch.
 const STRETCH_NEEDS_US: i64 = 30_000;
@@ -63,7 +63,7 @@ const FADED_US: i64 = 80_000;
 const WINDOW_US: i64 = 50_000;
 /// RTP time and arrival time that part by this begin a new time line: another source behind the SSRC, as in `jitter`.
 const JUMP_US: i64 = 5_000_000;
-/// A pause of the sender counts as heard silence up to here; beyond it, nobody listens (NetEq's comfort noise ends too).
+/// A pause of the sender counts as heard silence up to here, where NetEq's comfort noise ends too.
 const SILENCE_MAX_US: i64 = 1_000_000;
 /// Ticks of the worst second.
 const SECOND_TICKS: u64 = 100;

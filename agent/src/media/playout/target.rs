@@ -1,8 +1,8 @@
 //! How long the modelled jitter buffer wants frames to wait: the target delay of [`playout`](super).
 //!
-//! A frame's delay is how much later it came than the fastest one of the last two seconds. The target covers 95 % of the
-//! worst delays of half seconds, in steps of 20 ms, with a slow forgetting; frames that others overtook are weighed on
-//! their own, 20 ms of delay against 1 % of frames saved. So does NetEq (quantile 0.95, forget factor 0.983, start
+//! A frame's delay is how much later it came than the fastest one of the last two seconds. The target covers 95 % of
+//! the worst delays of half seconds, in steps of 20 ms, with a slow forgetting; frames that others overtook are weighed
+//! on their own, 20 ms of delay against 1 % of frames saved. So does NetEq (quantile 0.95, forget factor 0.983, start
 //! weight 2, resampling 500 ms; reordered 0.9993 and 20 ms per percent: the defaults of its delay manager).
 
 /// The delay before anything is known.
