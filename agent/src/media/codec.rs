@@ -82,10 +82,11 @@ pub fn codec_of(payload_type: u8, clock_rate_hz: Option<u32>) -> Result<Codec, U
         (4, _) => Ok(G723),
         (9, _) => Ok(G722),
         (18, _) => Ok(G729),
-        (0..=95, _) => Err(Unrated::NoFactors),
-        (96.., Some(48_000)) => Ok(OPUS),
+        // Dynamic are 96 to 127, and 35 to 63 where those do not suffice (RFC 5761 section 4).
+        (35..=63 | 96.., Some(48_000)) => Ok(OPUS),
         // SILK, Siren, Satin and others share 8, 16, 24 and 32 kHz.
-        (96.., _) => Err(Unrated::CodecUnknown),
+        (35..=63 | 96.., _) => Err(Unrated::CodecUnknown),
+        (0..=95, _) => Err(Unrated::NoFactors),
     }
 }
 
@@ -98,6 +99,7 @@ mod tests {
         assert_eq!(codec_of(8, Some(8_000)).unwrap().basis, Basis::Table);
         assert_eq!(codec_of(9, Some(8_000)).unwrap().basis, Basis::Assumed(1));
         assert_eq!(codec_of(111, Some(48_000)).unwrap().name, "opus");
+        assert_eq!(codec_of(63, Some(48_000)).unwrap().name, "opus", "Chromium numbers RED so");
     }
 
     #[test]
