@@ -86,3 +86,14 @@ impl HeardReport {
         Ok(network_mos(codec, ratio, self.burst.burst_ratio()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Heard;
+
+    #[test]
+    fn listener_costs_less_than_five_kib() {
+        // 200 places of 16 bytes, 2 x 100 classes of 4, 20 slots of 24: 4,480, and the sums.
+        assert!(size_of::<Heard>() <= 5 * 1024, "{}", size_of::<Heard>());
+    }
+}

@@ -92,17 +92,21 @@ pub struct Packet {
     pub content: Content,
 }
 
-/// A frame that waits.
+/// A frame that waits: 16 bytes, for there are [`FRAMES_MAX`] places in every stream.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     /// Its place on the time line.
     start_us: i64,
-    /// The tick at which it was there.
-    tick: u64,
-    /// What the sender left out before it.
-    before_us: i64,
-    /// What of that is still to be heard.
-    silence_us: i64,
+    /// The tick at which it was there; wraps after 497 days.
+    tick: u32,
+    /// What the sender left out before it, in milliseconds; 49 days at most.
+    before_ms: u32,
+}
+
+impl Frame {
+    fn before_us(self) -> i64 {
+        i64::from(self.before_ms) * 1_000
+    }
 }
 
 /// What one tick does.
@@ -151,6 +155,8 @@ pub struct Playout {
     generated_us: i64,
     /// Concealed since the buffer ran dry: the next frame may tell that it was silence.
     dry_us: i64,
+    /// What has been heard of the silence before the frame in front.
+    silent_us: i64,
     stretch_in: u32,
     target: DelayTarget,
     interval: PlayoutTally,
@@ -180,6 +186,7 @@ impl Playout {
             last: Last::Audio,
             generated_us: 0,
             dry_us: 0,
+            silent_us: 0,
             stretch_in: STRETCH_APART_TICKS,
             target: DelayTarget::default(),
             interval: PlayoutTally::default(),
@@ -224,12 +231,13 @@ impl Playout {
         self.newest = (timestamp, 0);
         self.newest_any = timestamp;
         self.transit_us = self.arrived_us();
-        (self.next_us, self.left_us, self.generated_us, self.dry_us) = (0, 0, 0, 0);
+        (self.next_us, self.left_us, self.generated_us) = (0, 0, 0);
+        (self.dry_us, self.silent_us) = (0, 0);
         self.last = Last::Audio;
         self.stretch_in = STRETCH_APART_TICKS;
         self.target = DelayTarget::default();
         self.target.handle(0, self.arrived_us(), false);
-        self.insert(Frame { start_us: 0, tick: self.tick, before_us: 0, silence_us: 0 });
+        self.insert(Frame { start_us: 0, tick: self.tick as u32, before_ms: 0 });
     }
 
     fn arrived_us(&self) -> i64 {
@@ -260,7 +268,7 @@ impl Playout {
             self.newest_any = later(self.newest_any, timestamp);
             self.transit_us = transit;
         }
-        let silence_us = self.settle(before_us);
+        self.settle(before_us);
         self.target.handle(place, self.arrived_us(), since < 0);
         if place + NEAR_US < self.next_us {
             self.interval.discarded += 1;
@@ -271,7 +279,8 @@ impl Playout {
             self.begin(timestamp, now);
             return;
         }
-        self.insert(Frame { start_us: place, tick: self.tick, before_us, silence_us });
+        let before_ms = u32::try_from(before_us / 1_000).unwrap_or(u32::MAX);
+        self.insert(Frame { start_us: place, tick: self.tick as u32, before_ms });
     }
 
     /// How much the sender left out before a frame: what RTP time steps over beyond what the numbers announce.
@@ -294,18 +303,18 @@ impl Playout {
         self.frame_seen_us = since;
     }
 
-    /// Tells what was heard while the buffer was dry: concealment, or silence as far as the sender left something out.
-    /// Returns the silence that is still to be heard.
-    fn settle(&mut self, silence_us: i64) -> i64 {
-        let silent = self.dry_us.min(silence_us);
+    /// Tells what was heard while the next frame was not there: concealment, or silence as far as the sender left
+    /// something out before a frame that finds the buffer empty.
+    fn settle(&mut self, before_us: i64) {
+        let silent = if self.frames.is_empty() { self.dry_us.min(before_us) } else { 0 };
         let concealed = (self.dry_us - silent).unsigned_abs();
         self.dry_us = 0;
         if silent > 0 {
             self.last = Last::Silence;
+            self.silent_us = silent;
             self.interval.total_us += silent.min(SILENCE_MAX_US).unsigned_abs();
         }
         self.note_concealed(concealed);
-        silence_us - silent
     }
 
     fn note_concealed(&mut self, concealed_us: u64) {
@@ -432,8 +441,12 @@ impl Playout {
     /// How long the frames that wait last, with the time that the newest of them has waited.
     fn waiting_us(&self) -> i64 {
         let (Some(front), Some(back)) = (self.frames.front(), self.frames.back()) else { return 0 };
-        let waited = ((self.tick - back.tick) as i64).saturating_mul(TICK_US);
+        let waited = self.waited_us(*back);
         back.start_us - front.start_us + waited.max(self.frame_us)
+    }
+
+    fn waited_us(&self, frame: Frame) -> i64 {
+        i64::from((self.tick as u32).wrapping_sub(frame.tick)) * TICK_US
     }
 
     /// Takes frames that follow each other, until there is `needed` of audio more.
@@ -448,7 +461,8 @@ impl Playout {
                 Some(follower) => (follower.start_us - frame.start_us).min(self.frame_us),
                 None => self.frame_us,
             };
-            let waited = (self.tick - frame.tick) * TICK_US as u64;
+            let waited = self.waited_us(frame).unsigned_abs();
+            self.silent_us = 0;
             self.interval.played += 1;
             self.interval.delay_sum_us += waited;
             self.interval.delay_max_us = self.interval.delay_max_us.max(waited);
@@ -468,11 +482,9 @@ impl Playout {
         let made_up = TICK_US - self.left_us;
         self.heard_tail();
         self.generated_us += TICK_US;
-        let silence = self.frames.front_mut().map_or(0, |front| {
-            let silence = front.silence_us.min(made_up);
-            front.silence_us -= silence;
-            silence
-        });
+        let left_out = self.frames.front().map_or(0, |front| front.before_us() - self.silent_us);
+        let silence = left_out.clamp(0, made_up);
+        self.silent_us += silence;
         if silence > 0 || self.last == Last::Silence {
             self.last = Last::Silence;
             self.interval.total_us += made_up.unsigned_abs();
@@ -485,7 +497,7 @@ impl Playout {
     /// Gives up what is missing before the next frame, and plays that.
     fn skip(&mut self) {
         if let Some(front) = self.frames.front() {
-            let missing = front.start_us - self.next_us - front.before_us;
+            let missing = front.start_us - self.next_us - front.before_us();
             if missing > 0 {
                 let frames = (missing + self.frame_us / 2) / self.frame_us.max(1);
                 self.burst.handle_missing(frames.unsigned_abs());
