@@ -17,6 +17,7 @@ pub mod identity;
 pub mod ingest;
 pub mod likeness;
 pub mod naming;
+pub mod networks;
 pub mod private_file;
 pub mod report;
 pub mod server;
