@@ -5,6 +5,7 @@
 mod configuration;
 mod fleet;
 mod identity;
+mod networks;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -144,6 +145,12 @@ enum Command {
     /// itself, and keeps none that is not or that costs it its collector. Try it on a few first: `--percent 5`.
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
+    /// Check a file of buildings and networks, and look an address up in it.
+    ///
+    /// The files are those of Call Quality Dashboard. They are read and not kept: calls are not joined with buildings
+    /// yet.
+    #[command(subcommand)]
+    Network(networks::NetworkCommand),
     /// Tell how a running `serve` stands, whom it turned away, and how the endpoints are.
     Status {
         #[command(flatten)]
@@ -328,6 +335,9 @@ pub enum CommandError {
         /// Which.
         revision: u32,
     },
+    /// A file of networks gave no answer, or not the one that was hoped for.
+    #[error(transparent)]
+    Network(#[from] networks::NetworkError),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
@@ -373,6 +383,7 @@ impl CommandError {
             | Self::NotWider { .. }
             | Self::Failing { .. }
             | Self::Superseded { .. }
+            | Self::Network(_)
             | Self::NoRandomness
             | Self::Output(_) => 1,
         }
@@ -417,6 +428,7 @@ impl Cli {
             Command::Token(command) => identity::token(command),
             Command::Endpoint(command) => identity::endpoint(command),
             Command::Config(command) => configuration::configure(command),
+            Command::Network(command) => networks::run(&command),
             Command::Status { reading } => identity::status(&reading),
             Command::DevCertificates { directory, endpoint_names } => {
                 make_certificates(&directory, &endpoint_names)

@@ -1,5 +1,6 @@
 //! What a person or a script gets to read: [`json`], [`table`] and [`devices`] make text of views, [`watch`] follows
-//! live calls, [`fleet`] and [`configuration`] show the endpoints themselves and what they are set to.
+//! live calls, [`fleet`] and [`configuration`] show the endpoints themselves and what they are set to, [`networks`]
+//! what a file of buildings says.
 //!
 //! Numbers become milliseconds and ratios only here. Whatever came from a peer is escaped before it reaches a terminal.
 
@@ -8,6 +9,7 @@ pub mod devices;
 pub mod fleet;
 pub mod identity;
 pub mod json;
+pub mod networks;
 pub mod table;
 pub mod watch;
 

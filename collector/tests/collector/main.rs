@@ -14,5 +14,6 @@ mod fleet;
 mod hostile;
 mod identity;
 mod ingest;
+mod networks;
 mod process;
 mod readme;
