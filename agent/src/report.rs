@@ -138,6 +138,7 @@ impl Recorder {
             started_wall_ms: wall.stamp(batch.started).wall_us / 1_000,
             streams: batch.streams,
             pack,
+            heard: None,
         }));
     }
 }
@@ -258,6 +259,10 @@ fn summary(call: CallId, report: &LegReport, wall: WallOffset) -> LegSummary {
                 jitter_last_dms: tenths(stream.jitter_last.unwrap_or_default()),
             })
             .collect(),
+        heard: None,
+        markings: None,
+        reported: None,
+        reflexive: None,
     }
 }
 

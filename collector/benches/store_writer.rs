@@ -79,6 +79,7 @@ fn record(number: u32) -> Operation {
             started_wall_ms: NOW_US / 1_000 + u64::from(sequence) * 10_000,
             streams: [key(Direction::Ingress), key(Direction::Egress)].into_iter().collect(),
             pack: IntervalPack::from_intervals(&[interval], 2).unwrap(),
+            heard: None,
         }))),
     })
 }

@@ -145,7 +145,9 @@ impl CallFacts {
             | Record::HostInterval(_)
             | Record::PathInterval(_)
             | Record::LossReceipt(_)
-            | Record::SelfTest(_) => {}
+            | Record::SelfTest(_)
+            | Record::NetworkAttachment(_)
+            | Record::ClientEvents(_) => {}
         }
     }
 
@@ -240,5 +242,7 @@ pub fn call_of(record: &Record) -> Option<CallId> {
         | Record::PathInterval(_)
         | Record::LossReceipt(_)
         | Record::SelfTest(_) => None,
+        Record::NetworkAttachment(it) => it.call,
+        Record::ClientEvents(it) => Some(it.call),
     }
 }

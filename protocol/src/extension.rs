@@ -7,6 +7,27 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceSummary;
+use crate::hello::Hello;
+use crate::host::HostInterval;
+use crate::interval::LegIntervals;
+use crate::media::LegSummary;
+use crate::path::PathInterval;
+
+/// A body that has a block, and rules that its fields must keep among each other.
+pub(crate) trait Block {
+    /// Writes the fields of the block in their order; `None` where there is no room.
+    fn write_block(&self, block: &mut Writer<'_>) -> Option<()>;
+
+    /// Reads them in the same order; `None` where the bytes are none.
+    fn read_block<'a>(&mut self, block: &mut Reader<'a>) -> Option<()>;
+
+    /// Whether what was read can be true.
+    fn is_consistent(&self) -> bool {
+        true
+    }
+}
+
 /// Writes fields one after the other.
 pub(crate) struct Writer<'a> {
     buffer: &'a mut [u8],
@@ -63,6 +84,92 @@ impl<'a> Reader<'a> {
         let (field, rest) = postcard::take_from_bytes(self.rest).ok()?;
         self.rest = rest;
         Some(field)
+    }
+}
+
+impl Block for Hello {
+    fn write_block(&self, block: &mut Writer<'_>) -> Option<()> {
+        block.write(self.boot.as_ref())
+    }
+
+    fn read_block<'a>(&mut self, block: &mut Reader<'a>) -> Option<()> {
+        self.boot = block.read()?;
+        Some(())
+    }
+}
+
+impl Block for DeviceSummary {
+    fn write_block(&self, block: &mut Writer<'_>) -> Option<()> {
+        block.write(self.zero_volume.as_ref())?;
+        block.write(self.glitches.as_ref())
+    }
+
+    fn read_block<'a>(&mut self, block: &mut Reader<'a>) -> Option<()> {
+        self.zero_volume = block.read()?;
+        self.glitches = block.read()?;
+        Some(())
+    }
+}
+
+impl Block for LegIntervals {
+    fn write_block(&self, block: &mut Writer<'_>) -> Option<()> {
+        block.write(self.heard.as_ref())
+    }
+
+    fn read_block<'a>(&mut self, block: &mut Reader<'a>) -> Option<()> {
+        self.heard = block.read()?;
+        Some(())
+    }
+
+    fn is_consistent(&self) -> bool {
+        Self::is_consistent(self)
+    }
+}
+
+impl Block for LegSummary {
+    fn write_block(&self, block: &mut Writer<'_>) -> Option<()> {
+        block.write(self.heard.as_ref())?;
+        block.write(self.markings.as_ref())?;
+        block.write(self.reported.as_ref())?;
+        block.write(self.reflexive.as_ref())
+    }
+
+    fn read_block<'a>(&mut self, block: &mut Reader<'a>) -> Option<()> {
+        self.heard = block.read()?;
+        self.markings = block.read()?;
+        self.reported = block.read()?;
+        self.reflexive = block.read()?;
+        Some(())
+    }
+
+    fn is_consistent(&self) -> bool {
+        Self::is_consistent(self)
+    }
+}
+
+impl Block for HostInterval {
+    fn write_block(&self, block: &mut Writer<'_>) -> Option<()> {
+        block.write(self.detail.as_ref())
+    }
+
+    fn read_block<'a>(&mut self, block: &mut Reader<'a>) -> Option<()> {
+        self.detail = block.read()?;
+        Some(())
+    }
+}
+
+impl Block for PathInterval {
+    fn write_block(&self, block: &mut Writer<'_>) -> Option<()> {
+        block.write(self.detail.as_ref())?;
+        block.write(self.reflector.as_ref())?;
+        block.write(self.connection.as_ref())
+    }
+
+    fn read_block<'a>(&mut self, block: &mut Reader<'a>) -> Option<()> {
+        self.detail = block.read()?;
+        self.reflector = block.read()?;
+        self.connection = block.read()?;
+        Some(())
     }
 }
 

@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn unknown_kind_is_no_error_and_still_a_record_or_not() {
         for (kind, is_record) in
-            [(0x0c, false), (0x0f, false), (0x1b, true), (0x7f, true), (0x80, false)]
+            [(0x0c, false), (0x0f, false), (0x1d, true), (0x7f, true), (0x80, false)]
         {
             let mut bytes = ack_frame();
             bytes[3] = kind;

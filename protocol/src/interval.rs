@@ -9,8 +9,9 @@ mod pack;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::heard::HeardInterval;
 use crate::id::{CallId, LegNumber};
-use crate::limits::STREAMS_PER_LEG_MAX;
+use crate::limits::{HEARD_PER_FRAME_MAX, STREAMS_PER_LEG_MAX};
 use crate::media::StreamKey;
 
 pub use pack::{IntervalPack, PackError};
@@ -33,6 +34,12 @@ pub struct LegIntervals {
     pub streams: Vec<StreamKey, STREAMS_PER_LEG_MAX>,
     /// The rows: one interval or more, built for a table of this length. A reader refuses anything else.
     pub pack: IntervalPack,
+    /// What was heard of the received audio streams, in ascending order of interval and stream.
+    ///
+    /// In the extension block: `None` where the writer is older than the field. A stream without a row was not heard
+    /// in that interval, or there was no room.
+    #[serde(skip)]
+    pub heard: Option<Vec<HeardInterval, HEARD_PER_FRAME_MAX>>,
 }
 
 /// One interval of one leg.
@@ -84,9 +91,18 @@ impl LegIntervals {
         self.pack.iter(self.streams.len())
     }
 
-    /// Whether every row names a stream of the table. The frame decoder asks before it hands the record on.
+    /// Whether every row names a stream of the table, and every row of `heard` an interval and a stream that are
+    /// there. The frame decoder asks before it hands the record on.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
-        !self.pack.is_empty() && self.intervals().count() == self.pack.len()
+        let heard = self.heard.as_deref().unwrap_or_default();
+        !self.pack.is_empty()
+            && self.intervals().count() == self.pack.len()
+            && heard.iter().all(|row| {
+                usize::from(row.interval) < self.pack.len()
+                    && usize::from(row.stream) < self.streams.len()
+                    && row.is_consistent()
+            })
+            && heard.is_sorted_by(|a, b| (a.interval, a.stream) < (b.interval, b.stream))
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod ack;
 pub mod call;
+pub mod client_event;
 pub mod configuration;
 pub mod control;
 pub mod device;
@@ -21,6 +22,7 @@ pub mod error;
 mod extension;
 pub mod frame;
 pub mod health;
+pub mod heard;
 pub mod hello;
 pub mod host;
 pub mod id;
@@ -29,6 +31,7 @@ pub mod limits;
 pub mod loss;
 pub mod media;
 pub mod message;
+pub mod network;
 pub mod path;
 pub mod ratio;
 pub mod record;

@@ -7,8 +7,11 @@ use core::net::SocketAddr;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::heard::StreamHeard;
 use crate::id::{CallId, LegNumber};
-use crate::limits::{PAYLOAD_TYPES_MAX, STREAMS_PER_LEG_MAX};
+use crate::limits::{
+    HEARD_PER_LEG_MAX, PAYLOAD_TYPES_MAX, REPORTED_PER_LEG_MAX, STREAMS_PER_LEG_MAX,
+};
 use crate::time::Stamp;
 
 /// Seen from the endpoint. Appended, never reordered.
@@ -151,4 +154,66 @@ pub struct LegSummary {
     pub tap_dropped: u64,
     /// Its streams, in order of appearance.
     pub streams: Vec<StreamSummary, STREAMS_PER_LEG_MAX>,
+    /// What was heard of its received audio streams, in ascending order of stream.
+    ///
+    /// In the extension block: `None` where the writer is older than the field, as the next ones.
+    #[serde(skip)]
+    pub heard: Option<Vec<StreamHeard, HEARD_PER_LEG_MAX>>,
+    /// How the packets of its streams were marked, in ascending order of stream.
+    #[serde(skip)]
+    pub markings: Option<Vec<StreamMarking, STREAMS_PER_LEG_MAX>>,
+    /// What receivers told of streams in RTCP in the clear, in ascending order of stream.
+    #[serde(skip)]
+    pub reported: Option<Vec<StreamReported, REPORTED_PER_LEG_MAX>>,
+    /// The endpoint's address as the far end or a relay sees it: XOR-MAPPED-ADDRESS of the latest answer to a check of
+    /// the endpoint's (RFC 8489 section 14.2).
+    #[serde(skip)]
+    pub reflexive: Option<SocketAddr>,
+}
+
+impl LegSummary {
+    /// Whether every row of the block names a stream that is there, once and in order, and no part is more than its
+    /// whole.
+    pub(crate) fn is_consistent(&self) -> bool {
+        let there = |stream: u8| usize::from(stream) < self.streams.len();
+        let heard = self.heard.as_deref().unwrap_or_default();
+        let markings = self.markings.as_deref().unwrap_or_default();
+        let reported = self.reported.as_deref().unwrap_or_default();
+        heard.iter().all(|row| there(row.stream) && row.is_consistent())
+            && heard.is_sorted_by(|a, b| a.stream < b.stream)
+            && markings.iter().all(|row| there(row.stream))
+            && markings.is_sorted_by(|a, b| a.stream < b.stream)
+            && reported.iter().all(|row| there(row.stream))
+            && reported.is_sorted_by(|a, b| a.stream < b.stream)
+    }
+}
+
+/// How the packets of a stream were marked: as sent on egress, as received on ingress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamMarking {
+    /// Position in [`LegSummary::streams`].
+    pub stream: u8,
+    /// The most frequent code point (RFC 2474), 0..=63.
+    pub dscp: u8,
+    /// Packets with another one.
+    pub others: u32,
+}
+
+/// What its receiver told of a stream, in RTCP in the clear (RFC 3550 section 6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamReported {
+    /// Position in [`LegSummary::streams`].
+    pub stream: u8,
+    /// Report blocks about it.
+    pub reports: u32,
+    /// Cumulative number of packets lost, as the last one says.
+    pub lost: i32,
+    /// Largest fraction lost, in 1/256.
+    pub fraction_lost_max: u8,
+    /// Mean of the reported jitter, in 0.1 ms; `None` where the clock rate is not known, as the next one.
+    pub jitter_mean_dms: Option<u32>,
+    /// Largest of it, in 0.1 ms.
+    pub jitter_max_dms: Option<u32>,
+    /// Round trips by LSR and DLSR, of streams that the endpoint sends.
+    pub rtt: RttSummary,
 }

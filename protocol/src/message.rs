@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ack::Ack;
+use crate::client_event::ClientEvents;
 use crate::configuration::{Configuration, EffectiveConfiguration};
 use crate::control::Control;
-use crate::device::DeviceSummary;
 use crate::enroll::{EnrollReply, EnrollRequest, RenewReply, RenewRequest};
 use crate::error::DecodeError;
-use crate::extension;
+use crate::extension::{self, Block};
 use crate::health::Health;
 use crate::hello::{Hello, HelloReply};
 use crate::record::Record;
@@ -90,6 +90,10 @@ pub mod kind {
     pub const LOSS_RECEIPT: u8 = 0x19;
     /// [`Record::SelfTest`](crate::record::Record::SelfTest).
     pub const SELF_TEST: u8 = 0x1a;
+    /// [`Record::NetworkAttachment`](crate::record::Record::NetworkAttachment).
+    pub const NETWORK_ATTACHMENT: u8 = 0x1b;
+    /// [`Record::ClientEvents`](crate::record::Record::ClientEvents).
+    pub const CLIENT_EVENTS: u8 = 0x1c;
 
     /// Whether a kind, known or not, is a record: it has an id, is stored or counted, and is acked.
     #[must_use]
@@ -126,6 +130,8 @@ impl Message {
                 Record::PathInterval(_) => kind::PATH_INTERVAL,
                 Record::LossReceipt(_) => kind::LOSS_RECEIPT,
                 Record::SelfTest(_) => kind::SELF_TEST,
+                Record::NetworkAttachment(_) => kind::NETWORK_ATTACHMENT,
+                Record::ClientEvents(_) => kind::CLIENT_EVENTS,
             },
         }
     }
@@ -133,7 +139,7 @@ impl Message {
     /// Writes the body into `buffer` and returns its length; `None` where the buffer is too small.
     pub(crate) fn encode_body(&self, buffer: &mut [u8]) -> Option<usize> {
         match self {
-            Self::Hello(body) => encode_hello(body, buffer),
+            Self::Hello(body) => encode_with_block(body, buffer),
             Self::HelloReply(body) => encode(body, buffer),
             Self::Ack(body) => encode(body, buffer),
             Self::Control(body) => encode(body, buffer),
@@ -148,14 +154,16 @@ impl Message {
                 Record::CallOpened(body) => encode(body, buffer),
                 Record::CallClosed(body) => encode(body, buffer),
                 Record::LegOpened(body) => encode(body, buffer),
-                Record::LegIntervals(body) => encode(body, buffer),
-                Record::LegSummary(body) => encode(body, buffer),
+                Record::LegIntervals(body) => encode_with_block(body, buffer),
+                Record::LegSummary(body) => encode_with_block(body, buffer),
                 Record::DeviceEpisode(body) => encode(body, buffer),
-                Record::DeviceSummary(body) => encode_device_summary(body, buffer),
-                Record::HostInterval(body) => encode(body, buffer),
-                Record::PathInterval(body) => encode(body, buffer),
+                Record::DeviceSummary(body) => encode_with_block(body, buffer),
+                Record::HostInterval(body) => encode_with_block(body, buffer),
+                Record::PathInterval(body) => encode_with_block(body, buffer),
                 Record::LossReceipt(body) => encode(body, buffer),
                 Record::SelfTest(body) => encode(body, buffer),
+                Record::NetworkAttachment(body) => encode(body, buffer),
+                Record::ClientEvents(body) => encode(body, buffer),
             },
         }
     }
@@ -165,7 +173,7 @@ impl Message {
     /// Bytes behind the fields that this version knows are a later version's extension block and are ignored.
     pub(crate) fn decode_body(kind: u8, body: &[u8]) -> Result<Option<Self>, DecodeError> {
         let record = match kind {
-            kind::HELLO => return decode_hello(body).map(|b| Some(Self::Hello(b))),
+            kind::HELLO => return decode_with_block(kind, body).map(|b| Some(Self::Hello(b))),
             kind::HELLO_REPLY => return decode(kind, body).map(|b| Some(Self::HelloReply(b))),
             kind::ACK => return decode(kind, body).map(|b| Some(Self::Ack(b))),
             kind::CONTROL => return decode(kind, body).map(|b| Some(Self::Control(b))),
@@ -185,20 +193,16 @@ impl Message {
             kind::CALL_OPENED => Record::CallOpened(decode(kind, body)?),
             kind::CALL_CLOSED => Record::CallClosed(decode(kind, body)?),
             kind::LEG_OPENED => Record::LegOpened(decode(kind, body)?),
-            kind::LEG_INTERVALS => {
-                let intervals: crate::interval::LegIntervals = decode(kind, body)?;
-                if !intervals.is_consistent() {
-                    return Err(DecodeError::Body { kind });
-                }
-                Record::LegIntervals(intervals)
-            }
-            kind::LEG_SUMMARY => Record::LegSummary(decode(kind, body)?),
+            kind::LEG_INTERVALS => Record::LegIntervals(decode_with_block(kind, body)?),
+            kind::LEG_SUMMARY => Record::LegSummary(decode_with_block(kind, body)?),
             kind::DEVICE_EPISODE => Record::DeviceEpisode(decode(kind, body)?),
-            kind::DEVICE_SUMMARY => Record::DeviceSummary(decode_device_summary(body)?),
-            kind::HOST_INTERVAL => Record::HostInterval(decode(kind, body)?),
-            kind::PATH_INTERVAL => Record::PathInterval(decode(kind, body)?),
+            kind::DEVICE_SUMMARY => Record::DeviceSummary(decode_with_block(kind, body)?),
+            kind::HOST_INTERVAL => Record::HostInterval(decode_with_block(kind, body)?),
+            kind::PATH_INTERVAL => Record::PathInterval(decode_with_block(kind, body)?),
             kind::LOSS_RECEIPT => Record::LossReceipt(decode(kind, body)?),
             kind::SELF_TEST => Record::SelfTest(decode(kind, body)?),
+            kind::NETWORK_ATTACHMENT => Record::NetworkAttachment(decode(kind, body)?),
+            kind::CLIENT_EVENTS => Record::ClientEvents(decode_client_events(body)?),
             _ => return Ok(None),
         };
         Ok(Some(Self::Record(record)))
@@ -215,34 +219,26 @@ fn decode<'a, T: Deserialize<'a>>(kind: u8, body: &'a [u8]) -> Result<T, DecodeE
         .map_err(|_| DecodeError::Body { kind })
 }
 
-fn encode_hello(body: &Hello, buffer: &mut [u8]) -> Option<usize> {
+fn encode_with_block<T: Serialize + Block>(body: &T, buffer: &mut [u8]) -> Option<usize> {
     let length = encode(body, buffer)?;
     let mut block = extension::Writer::new(buffer.get_mut(length..)?);
-    block.write(body.boot.as_ref())?;
+    body.write_block(&mut block)?;
     Some(length + block.bytes())
 }
 
-fn decode_hello(body: &[u8]) -> Result<Hello, DecodeError> {
-    let wrong = DecodeError::Body { kind: kind::HELLO };
-    let (mut hello, block): (Hello, _) = postcard::take_from_bytes(body).map_err(|_| wrong)?;
-    hello.boot = extension::Reader::new(block).read().ok_or(wrong)?;
-    Ok(hello)
+fn decode_with_block<'a, T: Deserialize<'a> + Block>(
+    kind: u8,
+    body: &'a [u8],
+) -> Result<T, DecodeError> {
+    let wrong = DecodeError::Body { kind };
+    let (mut value, block): (T, _) = postcard::take_from_bytes(body).map_err(|_| wrong)?;
+    value.read_block(&mut extension::Reader::new(block)).ok_or(wrong)?;
+    value.is_consistent().then_some(value).ok_or(wrong)
 }
 
-fn encode_device_summary(body: &DeviceSummary, buffer: &mut [u8]) -> Option<usize> {
-    let length = encode(body, buffer)?;
-    let mut block = extension::Writer::new(buffer.get_mut(length..)?);
-    block.write(body.zero_volume.as_ref())?;
-    block.write(body.glitches.as_ref())?;
-    Some(length + block.bytes())
-}
-
-fn decode_device_summary(body: &[u8]) -> Result<DeviceSummary, DecodeError> {
-    let wrong = DecodeError::Body { kind: kind::DEVICE_SUMMARY };
-    let (mut summary, block): (DeviceSummary, _) =
-        postcard::take_from_bytes(body).map_err(|_| wrong)?;
-    let mut block = extension::Reader::new(block);
-    summary.zero_volume = block.read().ok_or(wrong)?;
-    summary.glitches = block.read().ok_or(wrong)?;
-    Ok(summary)
+/// Each event stands once and in order.
+fn decode_client_events(body: &[u8]) -> Result<ClientEvents, DecodeError> {
+    let events: ClientEvents = decode(kind::CLIENT_EVENTS, body)?;
+    let is_ordered = events.events.is_sorted_by(|a, b| a.kind < b.kind);
+    is_ordered.then_some(events).ok_or(DecodeError::Body { kind: kind::CLIENT_EVENTS })
 }

@@ -1,11 +1,13 @@
 //! The unit of spool, uplink and store.
 
 use crate::call::{CallClosed, CallOpened};
+use crate::client_event::ClientEvents;
 use crate::device::{DeviceEpisode, DeviceSummary, SelfTest};
 use crate::host::HostInterval;
 use crate::interval::LegIntervals;
 use crate::loss::LossReceipt;
 use crate::media::{LegOpened, LegSummary};
+use crate::network::NetworkAttachment;
 use crate::path::PathInterval;
 
 /// What happened, as it is spooled, sent and stored.
@@ -35,4 +37,8 @@ pub enum Record {
     LossReceipt(LossReceipt),
     /// A self-test of a microphone and a loudspeaker ended.
     SelfTest(SelfTest),
+    /// The interface that calls go through.
+    NetworkAttachment(NetworkAttachment),
+    /// The client events of a call or of a leg.
+    ClientEvents(ClientEvents),
 }

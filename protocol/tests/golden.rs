@@ -160,6 +160,10 @@ fn record_of_an_unknown_kind_keeps_its_id_and_has_no_content() {
 fn ends_before_a_field(message: &Message) -> bool {
     matches!(message, Message::Hello(hello) if hello.boot.is_none())
         || matches!(message, Message::Record(Record::DeviceSummary(it)) if it.glitches.is_none())
+        || matches!(message, Message::Record(Record::LegIntervals(it)) if it.heard.is_none())
+        || matches!(message, Message::Record(Record::LegSummary(it)) if it.reflexive.is_none())
+        || matches!(message, Message::Record(Record::HostInterval(it)) if it.detail.is_none())
+        || matches!(message, Message::Record(Record::PathInterval(it)) if it.connection.is_none())
 }
 
 #[test]
@@ -220,6 +224,29 @@ fn hello_with_a_boot_id_is_the_one_without_and_the_id_behind_it() {
     assert_eq!(decode(&bytes), Err(DecodeError::Body { kind: kind::HELLO }));
 }
 
+/// What was heard in an interval behind the pack, and of a stream that the table does not have.
+#[test]
+fn row_of_what_was_heard_names_what_is_there() {
+    let plain = encode_vector("leg_intervals_two_worked_example");
+    // A row is interval, stream, and six numbers: heard, concealed, worst second, played, discarded, delay.
+    let row = |interval, stream, total, concealed| [interval, stream, total, concealed, 0, 0, 0, 0];
+    let decoded = |rows: &[[u8; 8]]| {
+        let block = [&[1, rows.len() as u8][..], &rows.concat()].concat();
+        let body = [&plain[HEADER_BYTES..], &block].concat();
+        let bytes = with_body(&plain, kind::LEG_INTERVALS, &body);
+        (decode(&bytes).map(|_| ()), bytes)
+    };
+    let wrong = Err(DecodeError::Body { kind: kind::LEG_INTERVALS });
+    assert_eq!(decoded(&[row(0, 0, 9, 9), row(1, 0, 9, 0)]).0, Ok(()));
+    assert_eq!(decoded(&[row(2, 0, 9, 0)]).0, wrong, "a third interval of two");
+    assert_eq!(decoded(&[row(0, 0, 9, 10)]).0, wrong, "more concealed than heard");
+    assert_eq!(decoded(&[row(1, 0, 9, 0), row(0, 0, 9, 0)]).0, wrong, "out of order");
+    assert_eq!(decoded(&[row(0, 0, 9, 0), row(0, 0, 9, 0)]).0, wrong, "twice");
+    let (beyond, bytes) = decoded(&[row(0, 1, 9, 0)]);
+    check("refused_leg_intervals_heard_beyond_table", &bytes);
+    assert_eq!(beyond, wrong, "a second stream of one");
+}
+
 fn encode_vector(name: &str) -> Vec<u8> {
     let (_, message) = vectors().into_iter().find(|(it, _)| *it == name).unwrap();
     encode(&message)
@@ -258,8 +285,8 @@ fn every_known_kind_has_a_vector() {
     });
     let pinned: BTreeSet<u8> = vectors().iter().map(|(_, message)| message.kind()).collect();
     assert_eq!(known.collect::<BTreeSet<u8>>(), pinned);
-    // Link 0x01..=0x0b and records 0x10..=0x1a.
-    assert_eq!(pinned.len(), 22);
+    // Link 0x01..=0x0b and records 0x10..=0x1c.
+    assert_eq!(pinned.len(), 24);
 }
 
 #[test]
@@ -270,6 +297,7 @@ fn every_file_belongs_to_a_vector() {
         "refused_leg_intervals_empty",
         "refused_device_summary_cut_block",
         "refused_hello_cut_boot",
+        "refused_leg_intervals_heard_beyond_table",
     ];
     let expected: BTreeSet<String> = vectors()
         .iter()

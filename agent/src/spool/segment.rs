@@ -239,6 +239,7 @@ mod tests {
                 memory_permille: 500,
                 cpu_pressure_permille: None,
                 temperature_deci_celsius: None,
+                detail: None,
             });
             let id = RecordId { epoch: EPOCH, sequence: Sequence(sequence) };
             let length = encode_record(id, record, &mut buffer).unwrap();

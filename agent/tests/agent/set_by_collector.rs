@@ -139,6 +139,7 @@ fn fill(directory: &Path) -> Vec<RecordId> {
         memory_permille: 2,
         cpu_pressure_permille: None,
         temperature_deci_celsius: None,
+        detail: None,
     });
     let ids = (0..RECORDS).map(|_| spool.append(record.clone(), now).unwrap()).collect();
     spool.sync().unwrap();

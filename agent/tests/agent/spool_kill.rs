@@ -91,6 +91,7 @@ fn append_for_ever(directory: &Path) -> ! {
             memory_permille: 2,
             cpu_pressure_permille: None,
             temperature_deci_celsius: None,
+            detail: None,
         });
         let id = spool.append(record, NOW).unwrap();
         writeln!(out, "accepted {}.", id.sequence).unwrap();

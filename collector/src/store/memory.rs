@@ -165,7 +165,9 @@ impl Held {
             Record::CallOpened(_)
             | Record::CallClosed(_)
             | Record::LegSummary(_)
-            | Record::DeviceSummary(_) => {}
+            | Record::DeviceSummary(_)
+            | Record::NetworkAttachment(_)
+            | Record::ClientEvents(_) => {}
         }
     }
 

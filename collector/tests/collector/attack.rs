@@ -146,6 +146,10 @@ fn extremes(call: CallId, wall_us: u64) -> Vec<Record> {
             },
             tap_dropped: u64::MAX,
             streams: [stream(Direction::Ingress), stream(Direction::Egress)].into_iter().collect(),
+            heard: None,
+            markings: None,
+            reported: None,
+            reflexive: None,
         }),
         Record::LegIntervals(LegIntervals {
             call,
@@ -155,6 +159,7 @@ fn extremes(call: CallId, wall_us: u64) -> Vec<Record> {
             streams: [key(Direction::Ingress), key(Direction::Egress)].into_iter().collect(),
             pack: IntervalPack::from_intervals(&vec![interval; INTERVALS_PER_FRAME_MAX], 2)
                 .unwrap(),
+            heard: None,
         }),
         Record::CallClosed(CallClosed {
             call,
@@ -214,6 +219,7 @@ fn extremes(call: CallId, wall_us: u64) -> Vec<Record> {
             memory_permille: u16::MAX,
             cpu_pressure_permille: Some(u16::MAX),
             temperature_deci_celsius: Some(i16::MIN),
+            detail: None,
         }),
         Record::LossReceipt(LossReceipt {
             epoch: Epoch(u32::MAX),

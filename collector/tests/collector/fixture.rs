@@ -117,6 +117,7 @@ pub fn intervals(call: CallId, first: u16) -> Record {
             .into_iter()
             .collect(),
         pack: IntervalPack::from_intervals(&[interval], 2).unwrap(),
+        heard: None,
     })
 }
 
@@ -152,6 +153,10 @@ pub fn summary(call: CallId, lost: u64) -> Record {
         },
         tap_dropped: 0,
         streams: [stream(Direction::Ingress), stream(Direction::Egress)].into_iter().collect(),
+        heard: None,
+        markings: None,
+        reported: None,
+        reflexive: None,
     })
 }
 
@@ -203,6 +208,7 @@ pub fn host_interval() -> Record {
         memory_permille: 480,
         cpu_pressure_permille: None,
         temperature_deci_celsius: Some(-15),
+        detail: None,
     })
 }
 
@@ -219,6 +225,9 @@ pub fn path_interval() -> Record {
         rtt_max_dms: 150,
         jitter_up_dms: 3,
         jitter_down_dms: 4,
+        detail: None,
+        reflector: None,
+        connection: None,
     })
 }
 

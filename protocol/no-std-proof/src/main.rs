@@ -112,6 +112,7 @@ fn intervals() -> Option<Record> {
         started_wall_ms: 1_795_359_600_000,
         streams: [key].into_iter().collect(),
         pack: IntervalPack::from_intervals(&[interval.clone(), interval], 1).ok()?,
+        heard: None,
     }))
 }
 

@@ -1,5 +1,7 @@
 //! Arbitrary values of every type on the wire, extremes more often than chance would have them.
 
+mod quality;
+
 use core::net::{IpAddr, SocketAddr};
 
 use heapless::{String, Vec};
@@ -26,8 +28,7 @@ use roomtone_protocol::interval::{IntervalPack, LegInterval, LegIntervals, Strea
 use roomtone_protocol::limits::{INTERVALS_PER_FRAME_MAX, PAYLOAD_TYPES_MAX, STREAMS_PER_LEG_MAX};
 use roomtone_protocol::loss::{LossCause, LossReceipt};
 use roomtone_protocol::media::{
-    ClockRateSource, Direction, LegOpened, LegSummary, Media, RttSummary, StreamKey, StreamSummary,
-    Transport,
+    ClockRateSource, Direction, LegOpened, LegSummary, Media, StreamKey, StreamSummary, Transport,
 };
 use roomtone_protocol::message::Message;
 use roomtone_protocol::path::{PathInterval, PathTarget};
@@ -166,6 +167,14 @@ prop_compose! {
         started_wall_ms in n64(),
         (rows, table) in intervals(1),
         keys in prop::collection::vec(stream_key(), STREAMS_PER_LEG_MAX),
+    )(
+        heard in quality::heard_intervals(rows.len(), table),
+        call in Just(call),
+        leg in Just(leg),
+        first in Just(first),
+        started_wall_ms in Just(started_wall_ms),
+        (rows, table) in Just((rows, table)),
+        keys in Just(keys),
     ) -> LegIntervals {
         LegIntervals {
             call,
@@ -174,6 +183,7 @@ prop_compose! {
             started_wall_ms,
             streams: Vec::from_slice(&keys[..table]).unwrap(),
             pack: IntervalPack::from_intervals(&rows, table).unwrap(),
+            heard,
         }
     }
 }
@@ -216,13 +226,21 @@ prop_compose! {
         call in call(),
         leg in leg(),
         closed in stamp(),
-        rtt in prop::array::uniform6(n32()),
+        rtt in quality::round_trips(),
         tap_dropped in n64(),
         streams in list::<StreamSummary, STREAMS_PER_LEG_MAX>(stream_summary()),
+    )(
+        heard in quality::heard_streams(streams.len()),
+        markings in quality::markings(streams.len()),
+        reported in quality::reported(streams.len()),
+        reflexive in prop::option::of(address()),
+        (call, leg, closed) in Just((call, leg, closed)),
+        (rtt, tap_dropped) in Just((rtt, tap_dropped)),
+        streams in Just(streams),
     ) -> LegSummary {
-        let [count, unanswered, min_dms, mean_dms, max_dms, last_dms] = rtt;
-        let rtt = RttSummary { count, unanswered, min_dms, mean_dms, max_dms, last_dms };
-        LegSummary { call, leg, closed, rtt, tap_dropped, streams }
+        LegSummary {
+            call, leg, closed, rtt, tap_dropped, streams, heard, markings, reported, reflexive,
+        }
     }
 }
 
@@ -318,6 +336,7 @@ prop_compose! {
         memory_permille in any::<u16>(),
         cpu_pressure_permille in any::<Option<u16>>(),
         temperature_deci_celsius in any::<Option<i16>>(),
+        detail in prop::option::of(quality::host_detail()),
     ) -> HostInterval {
         HostInterval {
             started,
@@ -326,6 +345,7 @@ prop_compose! {
             memory_permille,
             cpu_pressure_permille,
             temperature_deci_celsius,
+            detail,
         }
     }
 }
@@ -337,6 +357,9 @@ prop_compose! {
         counts in prop::array::uniform4(n32()),
         rtt in prop::array::uniform3(n32()),
         jitter in prop::array::uniform2(n32()),
+        detail in prop::option::of(quality::path_detail()),
+        reflector in prop::option::of(address()),
+        connection in prop::option::of(quality::path_connection()),
     ) -> PathInterval {
         let [duration_ms, sent, lost_up, lost_down] = counts;
         let [rtt_min_dms, rtt_mean_dms, rtt_max_dms] = rtt;
@@ -353,6 +376,9 @@ prop_compose! {
             rtt_max_dms,
             jitter_up_dms,
             jitter_down_dms,
+            detail,
+            reflector,
+            connection,
         }
     }
 }
@@ -394,6 +420,8 @@ fn record() -> impl Strategy<Value = Record> {
         path_interval().prop_map(Record::PathInterval).boxed(),
         loss_receipt().prop_map(Record::LossReceipt).boxed(),
         self_test().prop_map(Record::SelfTest).boxed(),
+        quality::network_attachment().prop_map(Record::NetworkAttachment).boxed(),
+        quality::client_events().prop_map(Record::ClientEvents).boxed(),
     ]
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Values are told apart easily in a hex dump: ids count up (`11 22 33 ..`), clocks are round.
 
+mod quality;
+
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use heapless::{String, Vec};
@@ -66,6 +68,7 @@ pub(crate) fn vectors() -> std::vec::Vec<(&'static str, Message)> {
     all.extend(summaries());
     all.extend(devices());
     all.extend(self_tests());
+    all.extend(quality::vectors());
     all.extend(surroundings());
     all
 }
@@ -284,6 +287,7 @@ fn intervals() -> std::vec::Vec<(&'static str, Message)> {
             started_wall_ms: 1_795_359_660_000,
             streams: Vec::from_slice(keys).unwrap(),
             pack: IntervalPack::from_intervals(rows, keys.len()).unwrap(),
+            heard: None,
         }))
     };
     let quiet = LegInterval { duration_ms: 10_000, ..LegInterval::default() };
@@ -392,6 +396,10 @@ fn summaries() -> std::vec::Vec<(&'static str, Message)> {
             rtt,
             tap_dropped: 3,
             streams: Vec::from_slice(streams).unwrap(),
+            heard: None,
+            markings: None,
+            reported: None,
+            reflexive: None,
         }))
     };
     let rtt = RttSummary {
@@ -558,23 +566,10 @@ fn surroundings() -> std::vec::Vec<(&'static str, Message)> {
             memory_permille: 610,
             cpu_pressure_permille,
             temperature_deci_celsius,
+            detail: None,
         }))
     };
-    let path = |target| {
-        record(Record::PathInterval(PathInterval {
-            started: STAMP,
-            duration_ms: 30_000,
-            target,
-            sent: 150,
-            lost_up: 3,
-            lost_down: 1,
-            rtt_min_dms: 205,
-            rtt_mean_dms: 231,
-            rtt_max_dms: 398,
-            jitter_up_dms: 12,
-            jitter_down_dms: 9,
-        }))
-    };
+    let path = |target| record(Record::PathInterval(plain_path(target)));
     let receipt = |cause| {
         record(Record::LossReceipt(LossReceipt {
             epoch: Epoch(0x0d0c_0b0a),
@@ -594,4 +589,23 @@ fn surroundings() -> std::vec::Vec<(&'static str, Message)> {
         ("loss_receipt_torn", receipt(LossCause::Torn)),
         ("loss_receipt_write_failed", receipt(LossCause::WriteFailed)),
     ]
+}
+
+pub(super) fn plain_path(target: PathTarget) -> PathInterval {
+    PathInterval {
+        started: STAMP,
+        duration_ms: 30_000,
+        target,
+        sent: 150,
+        lost_up: 3,
+        lost_down: 1,
+        rtt_min_dms: 205,
+        rtt_mean_dms: 231,
+        rtt_max_dms: 398,
+        jitter_up_dms: 12,
+        jitter_down_dms: 9,
+        detail: None,
+        reflector: None,
+        connection: None,
+    }
 }

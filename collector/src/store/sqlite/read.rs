@@ -285,6 +285,7 @@ impl StoreReader for SqliteReader {
                         memory_permille: row.get(6)?,
                         cpu_pressure_permille: row.get(7)?,
                         temperature_deci_celsius: row.get(8)?,
+                        detail: None,
                     },
                 ))
             },
@@ -315,6 +316,9 @@ impl StoreReader for SqliteReader {
                         rtt_max_dms: row.get(11)?,
                         jitter_up_dms: row.get(12)?,
                         jitter_down_dms: row.get(13)?,
+                        detail: None,
+                        reflector: None,
+                        connection: None,
                     },
                 ))
             },
@@ -551,6 +555,7 @@ fn read_intervals(
             started_wall_ms: row.get::<_, i64>(4)? as u64,
             streams,
             pack,
+            heard: None,
         };
         Ok((read_id(row, 0)?, intervals))
     })?;
@@ -589,6 +594,10 @@ fn read_summaries(
                 },
                 tap_dropped: row.get::<_, i64>(11)? as u64,
                 streams: Row::new(),
+                heard: None,
+                markings: None,
+                reported: None,
+                reflexive: None,
             },
         })
     })?;

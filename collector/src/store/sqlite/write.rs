@@ -171,6 +171,7 @@ impl Group<'_> {
             Record::PathInterval(it) => self.store_path(key, id, it),
             Record::LossReceipt(it) => self.store_receipt(key, id, it),
             Record::SelfTest(it) => self.store_self_test(key, id, it),
+            Record::NetworkAttachment(_) | Record::ClientEvents(_) => Ok(()),
         }
     }
 
