@@ -7,12 +7,16 @@ pub mod device;
 pub mod view;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
+use roomtone_protocol::client_event::ClientEvents;
 use roomtone_protocol::device::{DeviceEpisode, DeviceSide, DeviceSummary};
+use roomtone_protocol::heard::HeardInterval;
 use roomtone_protocol::id::{CallId, EndpointId, RecordId};
 use roomtone_protocol::interval::{LegInterval, LegIntervals, StreamInterval};
 use roomtone_protocol::media::{LegOpened, LegSummary, StreamKey};
+use roomtone_protocol::network::NetworkAttachment;
 use roomtone_protocol::record::Record;
 use roomtone_protocol::time::Stamp;
 
@@ -59,6 +63,10 @@ pub struct CallFacts {
     pub episodes: BTreeMap<u64, Told<DeviceEpisode>>,
     /// The device totals of it, by side and device name.
     pub devices: BTreeMap<DeviceKey, Told<DeviceSummary>>,
+    /// The interfaces that it went through, by the endpoint's address on them.
+    pub networks: BTreeMap<IpAddr, Told<NetworkAttachment>>,
+    /// The client events of it: the call's own under `None`, those of its legs by number.
+    pub events: BTreeMap<Option<u16>, Told<ClientEvents>>,
 }
 
 /// One device of one endpoint.
@@ -102,6 +110,8 @@ pub struct IntervalFacts {
     pub leg: LegInterval,
     /// The streams of it.
     pub streams: Vec<(StreamKey, StreamInterval)>,
+    /// What was heard of its received audio streams; empty where nothing was told.
+    pub heard: Vec<(StreamKey, HeardInterval)>,
 }
 
 impl CallFacts {
@@ -118,6 +128,8 @@ impl CallFacts {
             legs: BTreeMap::new(),
             episodes: BTreeMap::new(),
             devices: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            events: BTreeMap::new(),
         }
     }
 
@@ -140,14 +152,16 @@ impl CallFacts {
             Record::DeviceSummary(it) => {
                 self.handle_device(Told { by, value: it.clone() });
             }
+            Record::NetworkAttachment(it) => {
+                self.handle_network(Told { by, value: it.clone() });
+            }
+            Record::ClientEvents(it) => self.handle_events(Told { by, value: it.clone() }),
             // An episode outlives calls: who holds the facts keeps it per endpoint and adds it by `handle_episode`.
             Record::DeviceEpisode(_)
             | Record::HostInterval(_)
             | Record::PathInterval(_)
             | Record::LossReceipt(_)
-            | Record::SelfTest(_)
-            | Record::NetworkAttachment(_)
-            | Record::ClientEvents(_) => {}
+            | Record::SelfTest(_) => {}
         }
     }
 
@@ -165,6 +179,22 @@ impl CallFacts {
         let mut slot = self.devices.remove(&key);
         tell(&mut slot, told);
         self.devices.extend(slot.map(|told| (key, told)));
+    }
+
+    /// Adds an interface.
+    pub fn handle_network(&mut self, told: Told<NetworkAttachment>) {
+        let mut slot = self.networks.remove(&told.value.address);
+        let address = told.value.address;
+        tell(&mut slot, told);
+        self.networks.extend(slot.map(|told| (address, told)));
+    }
+
+    /// Adds the client events of the call or of a leg.
+    pub fn handle_events(&mut self, told: Told<ClientEvents>) {
+        let key = told.value.leg.map(|leg| leg.0);
+        let mut slot = self.events.remove(&key);
+        tell(&mut slot, told);
+        self.events.extend(slot.map(|told| (key, told)));
     }
 
     /// The facts of a leg, made where there are none.
@@ -187,6 +217,8 @@ impl CallFacts {
         }
         later.episodes.into_values().for_each(|told| self.handle_episode(told));
         later.devices.into_values().for_each(|told| self.handle_device(told));
+        later.networks.into_values().for_each(|told| self.handle_network(told));
+        later.events.into_values().for_each(|told| self.handle_events(told));
     }
 }
 
@@ -194,15 +226,22 @@ impl LegFacts {
     /// Adds a pack of intervals.
     pub fn handle_intervals(&mut self, by: RecordId, pack: &LegIntervals) {
         let mut started_wall_ms = pack.started_wall_ms;
-        for (number, mut leg) in (u32::from(pack.first)..).zip(pack.intervals()) {
+        let told = pack.heard.as_deref().unwrap_or_default();
+        for (position, mut leg) in (0u8..).zip(pack.intervals()) {
+            let number = u32::from(pack.first) + u32::from(position);
             let duration_ms = u64::from(leg.duration_ms);
             let streams = std::mem::take(&mut leg.streams)
                 .into_iter()
                 .filter_map(|row| Some((*pack.streams.get(usize::from(row.stream))?, row)))
                 .collect();
+            let heard = told
+                .iter()
+                .filter(|row| row.interval == position)
+                .filter_map(|row| Some((*pack.streams.get(usize::from(row.stream))?, *row)))
+                .collect();
             self.handle_interval(
                 number,
-                Told { by, value: IntervalFacts { started_wall_ms, leg, streams } },
+                Told { by, value: IntervalFacts { started_wall_ms, leg, streams, heard } },
             );
             started_wall_ms = started_wall_ms.saturating_add(duration_ms);
         }
