@@ -7,7 +7,7 @@
 //! A *frame* is a hand-coded header ([`frame::Header`]) and a postcard body. Link frames ([`Hello`](hello::Hello),
 //! [`HelloReply`](hello::HelloReply), [`Ack`](ack::Ack), [`Control`](control::Control), those of [`enroll`],
 //! [`configuration`] and [`health`]) steer one connection; record frames carry one [`Record`](record::Record) that is
-//! known for ever by (endpoint, epoch, sequence).
+//! known for ever by (endpoint, epoch, sequence). [`probe`] has what travels beside the frames and is kept by nobody.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -33,6 +33,7 @@ pub mod media;
 pub mod message;
 pub mod network;
 pub mod path;
+pub mod probe;
 pub mod ratio;
 pub mod record;
 pub mod time;

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 mod frame;
 #[path = "fuzz_bodies/interval_pack.rs"]
 mod interval_pack;
+#[path = "fuzz_bodies/probe.rs"]
+mod probe;
 mod sealing;
 #[path = "fuzz_bodies/stream.rs"]
 mod stream;
@@ -36,6 +38,11 @@ fn corpus_of_frame_holds() {
 #[test]
 fn corpus_of_interval_pack_holds() {
     replay("interval_pack", interval_pack::run);
+}
+
+#[test]
+fn corpus_of_probe_holds() {
+    replay("probe", probe::run);
 }
 
 #[test]
