@@ -5,6 +5,7 @@
 //! window and one exchange. Every wait for a peer has a limit of its own. Which protocol a connection speaks is known
 //! after the handshake: that of `enrolment` needs no certificate, the other one does.
 
+mod echo;
 mod enrolment;
 mod handshake;
 mod links;
@@ -12,6 +13,7 @@ mod links;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -245,7 +247,8 @@ fn transport() -> TransportConfig {
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(echo::BUFFER_BYTES))
+        .datagram_send_buffer_size(echo::BUFFER_BYTES)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
@@ -361,7 +364,7 @@ async fn serve_endpoint(
                 commits: VecDeque::new(),
                 in_use: None,
             };
-            let reason = task.run(shutdown).await;
+            let reason = echo::beside(&connection, pin!(task.run(shutdown))).await;
             refused = task.exchange.refused();
             in_use = task.in_use;
             reason

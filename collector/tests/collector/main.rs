@@ -15,5 +15,6 @@ mod hostile;
 mod identity;
 mod ingest;
 mod networks;
+mod probes;
 mod process;
 mod readme;
