@@ -17,6 +17,7 @@ pub mod identity;
 pub mod media;
 pub mod observe;
 pub mod open_call;
+pub mod path;
 pub mod rehearse;
 pub mod report;
 pub mod show;

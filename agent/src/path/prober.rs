@@ -1,0 +1,479 @@
+//! Probes one target: joins schedule and session, and makes records of what they tell.
+//!
+//! Between [`handle_line`](Prober::handle_line) and [`handle_line_end`](Prober::handle_line_end) there is something to
+//! send on. In a call an interval lasts 10 s, as those of its legs do, out of it 60 s, which is two bursts; it ends
+//! early where a call begins or ends. An interval in which no probe left is not told.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use roomtone_protocol::id::CallId;
+use roomtone_protocol::path::{PathConnection, PathDetail, PathInterval, PathTarget};
+use roomtone_protocol::probe::{
+    Datagram, ECHO_BYTES, Echo, PROBE_BYTES, Probe, Receipt, WINDOW_PROBES,
+};
+
+use super::schedule::{Mode, Schedule, spacing};
+use super::session::{Answer, Report, Session};
+use crate::clock::{Moment, WallOffset};
+
+/// The length of an interval in a call (design section 2).
+pub const INTERVAL_IN_CALL: Duration = Duration::from_secs(10);
+/// The length of an interval out of calls: two bursts, 1,440 records a day.
+pub const INTERVAL_IDLE: Duration = Duration::from_secs(60);
+
+/// What a QUIC packet with one short datagram adds to it: first byte 1, connection id 8, packet number 1, the frame's
+/// type and length 2 (RFC 9000 section 17.3.1, RFC 9221 section 4), authentication tag 16 (RFC 9001 section 5.3).
+const QUIC_BYTES: u64 = 1 + 8 + 1 + 2 + 16;
+/// An ACK frame (RFC 9000 section 19.3) in a packet that travels anyway.
+const ACK_BYTES: u64 = 5;
+/// The packet with nothing but an ACK that the agent owes for an Echo: its next probe comes too late to carry it.
+const ACK_PACKET_BYTES: u64 = QUIC_BYTES - 2 + ACK_BYTES;
+
+/// What is going on at the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Circumstances {
+    /// The call that is on.
+    pub call: Option<CallId>,
+    /// The agent is to do less: no probe leaves.
+    pub is_sparing: bool,
+}
+
+/// What carries the probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// The heads of UDP and IP of one packet, in bytes: 28 or 48.
+    pub head_bytes: u16,
+    /// What it knows by itself.
+    pub figures: Figures,
+}
+
+/// What a QUIC connection knows of its path; counts since its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Smoothed round trip, in microseconds.
+    pub rtt_us: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Packets declared lost.
+    pub lost_packets: u64,
+    /// Congestion events.
+    pub congestion_events: u64,
+    /// Largest UDP payload that passes, in bytes.
+    pub mtu: u16,
+}
+
+/// What came that was of no use; counted and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Datagrams that are no answer: of a later version, or garbage.
+    pub strange: u64,
+    /// Probes that were due and could not be sent, for a want of our own.
+    pub unsent: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Prober {
+    circumstances: Circumstances,
+    schedule: Schedule,
+    live: Option<Live>,
+    /// What was told but not polled; filled by one call at a time.
+    records: VecDeque<(Report, u16)>,
+    counters: Counters,
+}
+
+/// A line and its session.
+#[derive(Debug)]
+struct Live {
+    line: Line,
+    session: Session,
+    /// The line's figures when the open interval began.
+    before: Figures,
+}
+
+impl Prober {
+    /// There is no line yet.
+    #[must_use]
+    pub fn new(circumstances: Circumstances) -> Self {
+        Self {
+            circumstances,
+            schedule: Schedule::new(Duration::ZERO),
+            live: None,
+            records: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// There is a line; `random` is uniform over all of `u64`, as in the other methods.
+    pub fn handle_line(&mut self, line: Line, random: u64, now: Moment) {
+        self.handle_line_end(now);
+        self.schedule = Schedule::new(spacing(round_bytes(line.head_bytes)));
+        let session = Session::new(self.circumstances.call, now);
+        self.live = Some(Live { line, session, before: line.figures });
+        self.schedule.set(self.mode(), random, now);
+    }
+
+    /// The line is gone.
+    pub fn handle_line_end(&mut self, now: Moment) {
+        if let Some(live) = &mut self.live {
+            let connection = live.take_connection();
+            live.session.end(Some(connection), now);
+            live.tell(&mut self.records);
+            self.counters.strange += live.session.strange();
+        }
+        self.live = None;
+        self.schedule.set(Mode::Off, 0, now);
+    }
+
+    /// A call began or ended, or the agent is to do less or more.
+    pub fn handle_circumstances(&mut self, it: Circumstances, random: u64, now: Moment) {
+        if it == self.circumstances {
+            return;
+        }
+        self.circumstances = it;
+        let mode = self.mode();
+        if let Some(live) = &mut self.live {
+            live.close(it.call, now);
+            self.schedule.set(mode, random, now);
+        }
+    }
+
+    /// What the line knows by itself now.
+    pub fn handle_figures(&mut self, figures: Figures) {
+        if let Some(live) = &mut self.live {
+            live.line.figures = figures;
+        }
+    }
+
+    /// A datagram arrived at `now`.
+    pub fn handle_datagram(&mut self, bytes: &[u8], now: Moment) {
+        let Some(live) = &mut self.live else { return };
+        match Datagram::decode(bytes) {
+            Ok(Datagram::Echo(echo)) => {
+                let Echo { probe, echo, received_us, held_us, latest, window } = echo;
+                let is_behind = latest.wrapping_sub(probe).cast_signed() > 0;
+                let answer =
+                    Answer { sequence: probe, number: echo, received_us, held_us, is_behind };
+                live.session.handle_answer(answer, now);
+                live.session.handle_account(latest, &[window]);
+            }
+            Ok(Datagram::Receipt(Receipt { latest, bitmap })) => {
+                live.session.handle_account(latest, &bitmap);
+            }
+            Ok(Datagram::Probe(_)) | Err(_) => self.counters.strange += 1,
+        }
+        live.session.handle_timeout(now);
+        live.tell(&mut self.records);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        let length = self.interval();
+        if let Some(live) = &mut self.live {
+            if live.session.started() + length <= now {
+                live.close(self.circumstances.call, now);
+            }
+            live.session.handle_timeout(now);
+            live.tell(&mut self.records);
+        }
+    }
+
+    /// The probe that is due, if one is: send it, then say so by [`handle_sent`](Self::handle_sent) or
+    /// [`handle_unsent`](Self::handle_unsent).
+    pub fn poll_transmit(&mut self, random: u64, now: Moment) -> Option<Probe> {
+        let live = self.live.as_ref()?;
+        if !self.schedule.take(random, now) {
+            return None;
+        }
+        // An echo tells of the latest 64: what is unknown further back only a receipt tells.
+        let wants_receipt = live.session.unknown_behind() >= WINDOW_PROBES;
+        Some(Probe { sequence: live.session.next(), wants_receipt })
+    }
+
+    /// The probe left at `now`.
+    pub fn handle_sent(&mut self, now: Moment) {
+        if let Some(live) = &mut self.live {
+            live.session.handle_sent(now);
+        }
+    }
+
+    /// The probe could not be sent, for a want of our own: it is no loss, and its number goes to the next one.
+    pub fn handle_unsent(&mut self) {
+        self.counters.unsent += 1;
+    }
+
+    /// When it wants to be asked again, and why.
+    #[must_use]
+    pub fn poll_timeout(&self, now: Moment) -> Option<(Moment, &'static str)> {
+        let live = self.live.as_ref()?;
+        let dues = [
+            self.schedule.poll_timeout().map(|at| (at, "probe")),
+            // Where nothing leaves there is no interval to end.
+            self.schedule.poll_timeout().map(|_| (live.session.started() + self.interval(), "end")),
+            live.session.poll_timeout(now).map(|at| (at, "report")),
+        ];
+        dues.into_iter().flatten().min()
+    }
+
+    /// The next record.
+    pub fn poll_record(&mut self, wall: WallOffset) -> Option<PathInterval> {
+        let (report, head_bytes) = self.records.pop_front()?;
+        Some(record(&report, head_bytes, wall))
+    }
+
+    /// What came that was of no use.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let live = self.live.as_ref().map_or(0, |live| live.session.strange());
+        Counters { strange: self.counters.strange + live, ..self.counters }
+    }
+
+    fn mode(&self) -> Mode {
+        match self.circumstances {
+            Circumstances { is_sparing: true, .. } => Mode::Off,
+            Circumstances { call: Some(_), .. } => Mode::Continuous,
+            Circumstances { call: None, .. } => Mode::Bursts,
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        if self.circumstances.call.is_some() { INTERVAL_IN_CALL } else { INTERVAL_IDLE }
+    }
+}
+
+impl Live {
+    fn close(&mut self, call: Option<CallId>, now: Moment) {
+        let connection = self.take_connection();
+        self.session.close(Some(connection), call, now);
+    }
+
+    /// What the line says of the open interval.
+    fn take_connection(&mut self) -> PathConnection {
+        let after = self.line.figures;
+        let before = std::mem::replace(&mut self.before, after);
+        let since = |of: fn(&Figures) -> u64| clamp(of(&after).saturating_sub(of(&before)));
+        PathConnection {
+            rtt_dms: clamp((after.rtt_us + 50) / 100),
+            sent_packets: since(|it| it.sent_packets),
+            lost_packets: since(|it| it.lost_packets),
+            congestion_events: since(|it| it.congestion_events),
+            mtu: after.mtu,
+        }
+    }
+
+    fn tell(&mut self, records: &mut VecDeque<(Report, u16)>) {
+        let head_bytes = self.line.head_bytes;
+        let reports = std::iter::from_fn(|| self.session.poll_report());
+        records.extend(reports.map(|report| (report, head_bytes)));
+    }
+}
+
+/// What one probe costs with all that follows from it, in both directions.
+fn round_bytes(head_bytes: u16) -> u64 {
+    let packet = u64::from(head_bytes) + QUIC_BYTES;
+    let probe = packet + PROBE_BYTES as u64 + ACK_BYTES;
+    let echo = packet + ECHO_BYTES as u64 + ACK_BYTES;
+    probe + echo + u64::from(head_bytes) + ACK_PACKET_BYTES
+}
+
+fn record(report: &Report, head_bytes: u16, wall: WallOffset) -> PathInterval {
+    let packet = u64::from(head_bytes) + QUIC_BYTES;
+    let probes = u64::from(report.sent) * (packet + PROBE_BYTES as u64);
+    let answers = u64::from(report.returned) + u64::from(report.duplicate);
+    let dms = |us: u32| clamp((u64::from(us) + 50) / 100);
+    let [rtt_min_dms, rtt_mean_dms, rtt_max_dms] = report.rtt_us.map(dms);
+    PathInterval {
+        started: wall.stamp(report.started),
+        duration_ms: u32::try_from(report.ended.since(report.started).as_millis())
+            .unwrap_or(u32::MAX),
+        target: PathTarget::Collector,
+        sent: report.sent,
+        lost_up: report.lost_up,
+        lost_down: report.lost_down,
+        rtt_min_dms,
+        rtt_mean_dms,
+        rtt_max_dms,
+        jitter_up_dms: dms(report.jitter_up_us),
+        jitter_down_dms: dms(report.jitter_down_us),
+        detail: Some(PathDetail {
+            call: report.call,
+            returned: report.returned,
+            unplaced: report.unplaced,
+            reordered_up: report.reordered_up,
+            reordered_down: report.reordered_down,
+            duplicate: report.duplicate,
+            wire_bytes: clamp(probes + answers * (packet + ECHO_BYTES as u64)),
+        }),
+        reflector: None,
+        connection: report.connection,
+    }
+}
+
+fn clamp(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Circumstances = Circumstances { call: Some(CallId(9)), is_sparing: false };
+    const HALF: u64 = 1 << 63;
+
+    fn line() -> Line {
+        let figures =
+            Figures { rtt_us: 30_000, sent_packets: 100, mtu: 1_452, ..Figures::default() };
+        Line { head_bytes: 28, figures }
+    }
+
+    fn echo(probe: u32, now: Moment) -> Vec<u8> {
+        let received_us = now.as_micros();
+        let (latest, window) = (probe, u64::MAX);
+        let echo = Echo { probe, echo: probe, received_us, held_us: 100, latest, window };
+        let mut buffer = vec![0; ECHO_BYTES];
+        Datagram::Echo(echo).encode(&mut buffer).unwrap();
+        buffer
+    }
+
+    /// Lives `span` with a path that returns each probe after 30 ms, and returns the records and how many probes left.
+    fn live(prober: &mut Prober, now: &mut Moment, span: Duration) -> (Vec<PathInterval>, u32) {
+        let (until, mut records, mut left) = (*now + span, Vec::new(), 0);
+        while let Some((due, _)) = prober.poll_timeout(*now).filter(|(due, _)| *due < until) {
+            *now = due.max(*now);
+            if let Some(probe) = prober.poll_transmit(HALF, *now) {
+                prober.handle_sent(*now);
+                left += 1;
+                *now = *now + Duration::from_micros(30_100);
+                prober.handle_datagram(&echo(probe.sequence, *now), *now);
+            }
+            prober.handle_timeout(*now);
+            records.extend(std::iter::from_fn(|| prober.poll_record(WallOffset::NONE)));
+        }
+        *now = (*now).max(until);
+        (records, left)
+    }
+
+    #[test]
+    fn round_over_ipv4_lets_four_probes_a_second_leave() {
+        // Probe 28 + 28 + 6 + 5, echo 28 + 28 + 34 + 5, the agent's own ack 28 + 26 + 5.
+        assert_eq!(round_bytes(28), 67 + 95 + 59);
+        assert_eq!(round_bytes(48), 221 + 3 * 20);
+        assert_eq!(spacing(round_bytes(28)), Duration::from_micros(243_100));
+        assert_eq!(spacing(round_bytes(48)), Duration::from_micros(309_100));
+    }
+
+    #[test]
+    fn call_is_told_in_intervals_of_10_seconds_with_what_the_connection_knows() {
+        let (mut prober, mut now) = (Prober::new(CALL), Moment::from_nanos(1_000_000_000));
+        prober.handle_line(line(), HALF, now);
+        let figures =
+            Figures { rtt_us: 31_040, sent_packets: 190, lost_packets: 3, ..line().figures };
+        prober.handle_figures(figures);
+        let (records, left) = live(&mut prober, &mut now, Duration::from_secs(35));
+        assert_eq!(records.len(), 3);
+        let first = records[0];
+        assert_eq!((first.started.uptime_us, first.duration_ms), (1_000_000, 10_000));
+        // A probe every 243.1 ms from the first moment on.
+        assert_eq!((first.sent, first.lost_up, first.lost_down), (42, 0, 0));
+        assert_eq!([first.rtt_min_dms, first.rtt_mean_dms, first.rtt_max_dms], [300; 3]);
+        let detail = first.detail.unwrap();
+        assert_eq!((detail.call, detail.returned, detail.unplaced), (CALL.call, 42, 0));
+        // 42 probes of 28 + 28 + 6 bytes, as many answers of 28 + 28 + 34.
+        assert_eq!(detail.wire_bytes, 42 * 62 + 42 * 90);
+        let connection = first.connection.unwrap();
+        assert_eq!(
+            (connection.rtt_dms, connection.sent_packets, connection.lost_packets),
+            (310, 90, 3)
+        );
+        assert_eq!(records[1].connection.unwrap().sent_packets, 0, "nothing since");
+        assert!((140..=146).contains(&left), "{left}");
+    }
+
+    #[test]
+    fn without_a_call_two_bursts_are_one_record() {
+        let mut now = Moment::from_nanos(1_000_000_000);
+        let mut prober = Prober::new(Circumstances::default());
+        prober.handle_line(line(), HALF, now);
+        let (records, left) = live(&mut prober, &mut now, Duration::from_secs(130));
+        assert_eq!(records.len(), 2);
+        assert!(records.iter().all(|it| it.sent == 20 && it.duration_ms == 60_000), "{records:?}");
+        assert!(left <= 50, "{left}");
+    }
+
+    #[test]
+    fn call_that_begins_ends_the_interval_before_it() {
+        let mut now = Moment::from_nanos(1_000_000_000);
+        let mut prober = Prober::new(Circumstances::default());
+        prober.handle_line(line(), 0, now);
+        live(&mut prober, &mut now, Duration::from_secs(20));
+        prober.handle_circumstances(CALL, HALF, now);
+        let (records, _) = live(&mut prober, &mut now, Duration::from_secs(15));
+        let told: Vec<_> =
+            records.iter().map(|it| (it.detail.unwrap().call, it.duration_ms)).collect();
+        assert_eq!(told, [(None, 20_000), (CALL.call, 10_000)]);
+    }
+
+    #[test]
+    fn agent_that_is_to_do_less_sends_nothing() {
+        let (mut prober, mut now) = (Prober::new(CALL), Moment::from_nanos(1_000_000_000));
+        prober.handle_line(line(), HALF, now);
+        live(&mut prober, &mut now, Duration::from_secs(5));
+        prober.handle_circumstances(Circumstances { is_sparing: true, ..CALL }, HALF, now);
+        let (records, left) = live(&mut prober, &mut now, Duration::from_secs(60));
+        assert_eq!((records.len(), left), (1, 0));
+        assert_eq!(prober.poll_timeout(now), None);
+    }
+
+    #[test]
+    fn probe_that_could_not_be_sent_is_no_loss() {
+        let (mut prober, mut now) = (Prober::new(CALL), Moment::from_nanos(1_000_000_000));
+        prober.handle_line(line(), HALF, now);
+        for _ in 0..10 {
+            now = prober.poll_timeout(now).unwrap().0;
+            assert_eq!(prober.poll_transmit(HALF, now).unwrap().sequence, 0);
+            prober.handle_unsent();
+        }
+        let (records, _) = live(&mut prober, &mut now, Duration::from_secs(20));
+        let detail = records[0].detail.unwrap();
+        assert_eq!((detail.returned, detail.unplaced), (records[0].sent, 0));
+        assert_eq!(prober.counters().unsent, 10);
+    }
+
+    #[test]
+    fn receipt_is_asked_for_where_no_window_reaches() {
+        let (mut prober, mut now) = (Prober::new(CALL), Moment::from_nanos(1_000_000_000));
+        prober.handle_line(line(), HALF, now);
+        let mut asked = Vec::new();
+        while asked.len() < 70 {
+            now = now + Duration::from_millis(300);
+            let probe = prober.poll_transmit(HALF, now).unwrap();
+            asked.push(probe.wants_receipt);
+            prober.handle_sent(now);
+        }
+        // Nothing came back: from the 65th on, the first is out of reach of the next echo.
+        assert!(asked.iter().enumerate().all(|(n, asked)| *asked == (n >= 64)), "{asked:?}");
+        let bitmap = [!0; 16];
+        let mut receipt = [0; roomtone_protocol::probe::RECEIPT_BYTES];
+        Datagram::Receipt(Receipt { latest: 69, bitmap }).encode(&mut receipt).unwrap();
+        prober.handle_datagram(&receipt, now);
+        now = now + Duration::from_millis(300);
+        assert!(!prober.poll_transmit(HALF, now).unwrap().wants_receipt);
+    }
+
+    #[test]
+    fn line_that_ends_is_told_and_the_next_begins_anew() {
+        let (mut prober, mut now) = (Prober::new(CALL), Moment::from_nanos(1_000_000_000));
+        prober.handle_line(line(), HALF, now);
+        prober.handle_datagram(b"\x7f of a later version", now);
+        live(&mut prober, &mut now, Duration::from_secs(7));
+        prober.handle_line_end(now);
+        assert_eq!(prober.poll_timeout(now), None);
+        let record = prober.poll_record(WallOffset::NONE).unwrap();
+        assert_eq!((record.duration_ms, record.detail.unwrap().unplaced), (7_000, 0));
+        assert_eq!(prober.poll_record(WallOffset::NONE), None);
+        prober.handle_line(line(), HALF, now);
+        assert_eq!(prober.poll_transmit(HALF, now).unwrap().sequence, 0);
+        assert_eq!(prober.counters().strange, 1);
+    }
+}
