@@ -41,6 +41,8 @@ pub struct Config {
     pub media: Media,
     /// How devices are watched.
     pub audio: Audio,
+    /// How the path to the collector is watched.
+    pub path: PathWatch,
     /// Where the room application speaks.
     pub context: Context,
     /// How often the agent says how it is.
@@ -117,6 +119,13 @@ pub struct Audio {
     pub levels: bool,
     /// When a device counts as not functioning.
     pub thresholds: Thresholds,
+}
+
+/// How the path to the collector is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathWatch {
+    /// Whether it is probed.
+    pub probe: bool,
 }
 
 /// Where the room application speaks.

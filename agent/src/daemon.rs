@@ -34,6 +34,8 @@ use crate::media::Event;
 use crate::observe::{self, Noticed, Observer};
 use crate::open_call::OpenCall;
 use crate::open_call::file::MarkFile;
+use crate::path;
+use crate::path::prober::Circumstances;
 use crate::report::Recorder;
 use crate::spool::{self, Position, Spool, SpoolError};
 use crate::systemd::Supervisor;
@@ -156,7 +158,8 @@ async fn serve(
         Uplink::new(settings, Rc::clone(&spool), Arc::clone(&appended), requests, stamp)?;
     let (words, said) = mpsc::channel(WORDS_MAX);
     let (configurations, set) = tokio::sync::watch::channel(None);
-    let uplink = uplink.with_talk(said, configurations);
+    let (lines, lent) = tokio::sync::watch::channel(None);
+    let uplink = uplink.with_talk(said, configurations).with_probing(lines);
 
     let tap = stop.clone();
     let desk = Desk::new(move |change, at| tap.context(change, at));
@@ -167,6 +170,12 @@ async fn serve(
         .map_err(failed("start the tap's thread"))?;
     tracing::info!(interface = %config.tap.interface, "observing");
     let (calls, devices, watching) = watch_devices(config)?;
+    let (circumstances, seen) = tokio::sync::watch::channel(Circumstances::default());
+    let (probed, paths) = mpsc::channel(path::watch::RECORDS_MAX);
+    let circumstances = config.path.probe.then_some(circumstances);
+    let probing = circumstances
+        .is_some()
+        .then(|| tokio::task::spawn_local(path::watch::run(lent, seen, probed)));
     let (recorded, shutdown) = oneshot::channel::<()>();
     let uplink = tokio::task::spawn_local(uplink.run(async {
         // An error means that the recorder is gone, which is the same.
@@ -181,6 +190,7 @@ async fn serve(
         records: Vec::new(),
         owes_sync: false,
         calls,
+        circumstances,
         desk,
         open_call: OpenCall::default(),
         mark_file,
@@ -198,7 +208,7 @@ async fn serve(
     journal.write();
     journal.supervisor.ready();
     journal.steward.handle_started(words);
-    let inbox = Inbox { events, devices, status, asked, tests, set };
+    let inbox = Inbox { events, devices, paths, status, asked, tests, set };
     let (tester, ended) = journal.keep(inbox, &stop, signals).await;
     match ended {
         Ended::Stopped => {
@@ -211,6 +221,9 @@ async fn serve(
         clients.abort();
         // Its end is that it was aborted.
         let _ = clients.await;
+    }
+    if let Some(probing) = probing {
+        probing.await.map_err(|_| DaemonError::Defect { part: "path watch" })?;
     }
     drop(recorded);
     // What makes the journal end may be the end of one of the two.
@@ -322,6 +335,8 @@ struct Journal<'a, 'b> {
     owes_sync: bool,
     /// Hears of calls, so that devices are judged while they matter.
     calls: Option<watch::Handle>,
+    /// Tells of calls, so that the path is probed while they last; `None` where it is not probed.
+    circumstances: Option<tokio::sync::watch::Sender<Circumstances>>,
     /// Hears of calls, so that the room application is told of them.
     desk: Desk,
     /// What closes the call if this process is killed in it.
@@ -352,6 +367,7 @@ async fn tick(interval: &mut Option<tokio::time::Interval>) {
 struct Inbox {
     events: mpsc::Receiver<Noticed>,
     devices: mpsc::Receiver<Record>,
+    paths: mpsc::Receiver<Record>,
     status: tokio::sync::watch::Receiver<LinkStatus>,
     /// What the collector asks for.
     asked: mpsc::Receiver<Control>,
@@ -366,13 +382,14 @@ impl Journal<'_, '_> {
     /// which it never should.
     async fn keep(
         mut self,
-        Inbox { mut events, mut devices, mut status, mut asked, mut tests, mut set }: Inbox,
+        Inbox { mut events, mut devices, mut paths, mut status, mut asked, mut tests, mut set }: Inbox,
         stop: &observe::Handle,
         [terminate, interrupt]: [&mut Signal; 2],
     ) -> (Tester, Ended) {
         let mut alive = self.supervisor.alive_every().map(tokio::time::interval);
         // Without a device watch the channel is closed from the start.
         let mut watched = true;
+        let mut probed = self.circumstances.is_some();
         let mut ended = None;
         loop {
             let mark_due = self.open_call.poll_timeout().map(|(at, _)| at.since(system::now()));
@@ -394,6 +411,10 @@ impl Journal<'_, '_> {
                     while let Ok(record) = devices.try_recv() {
                         self.records.push(record);
                     }
+                }
+                record = paths.recv(), if probed => {
+                    probed = record.is_some();
+                    self.records.extend(record);
                 }
                 changed = status.changed() => {
                     if changed.is_err() {
@@ -451,6 +472,11 @@ impl Journal<'_, '_> {
         while let Some(record) = devices.recv().await {
             self.records.push(record);
         }
+        // The path watch ends where nobody tells it of calls any more.
+        self.circumstances = None;
+        while let Some(record) = paths.recv().await {
+            self.records.push(record);
+        }
         self.write();
         (self.tester, ended.unwrap_or(Ended::Stopped))
     }
@@ -473,6 +499,7 @@ impl Journal<'_, '_> {
             if let Some(calls) = &self.calls {
                 calls.spare(is_sparing);
             }
+            self.tell_path(|it| it.is_sparing = is_sparing);
             self.choose_interval();
         }
         is_over
@@ -490,13 +517,15 @@ impl Journal<'_, '_> {
         self.desk.note(&event, wall);
         self.open_call.handle_event(&event, wall);
         match event {
-            Event::CallOpened { .. } => {
+            Event::CallOpened { call, .. } => {
                 self.tester.handle_call_opened();
                 self.steward.handle_call_opened();
+                self.tell_path(|it| it.call = Some(call));
             }
             Event::CallClosed { .. } => {
                 self.tester.handle_call_closed();
                 self.steward.handle_call_closed();
+                self.tell_path(|it| it.call = None);
             }
             Event::LegOpened { .. }
             | Event::Interval { .. }
@@ -518,6 +547,12 @@ impl Journal<'_, '_> {
         let left_out = self.recorder.left_out();
         if left_out > before {
             tracing::warn!(left_out, "a leg has more streams than its summary can name");
+        }
+    }
+
+    fn tell_path(&self, change: impl FnOnce(&mut Circumstances)) {
+        if let Some(circumstances) = &self.circumstances {
+            circumstances.send_modify(change);
         }
     }
 

@@ -2,7 +2,7 @@
 //! tell of another one, and only while they flow.
 //!
 //! Probes ride as QUIC datagrams on the uplink's connection (WIRE.md section 8.1). [`schedule`] says when one leaves,
-//! [`session`] what became of those that left, [`prober`] joins them for one target. In a call
+//! [`session`] what became of those that left, [`prober`] joins them for one target; [`watch`] is the shell. In a call
 //! probes are spaced evenly, out of it they come in short bursts. An interval of probes becomes one record, once it is
 //! known of each probe where it ended, as far as that can be known.
 //!
@@ -17,3 +17,4 @@ pub mod jitter;
 pub mod prober;
 pub mod schedule;
 pub mod session;
+pub mod watch;

@@ -46,7 +46,7 @@ use crate::identity::seen::Seen;
 use crate::identity::trusted_time::TrustedTime;
 use cause::Cause;
 use exchange::{Event, Exchange, Held, Limits, NoRenewal, Position};
-use quic::{Connector, Link, LinkError};
+use quic::{Connector, Line, Link, LinkError};
 use renewing::Renewing;
 
 /// What the uplink needs of the spool.
@@ -183,6 +183,8 @@ pub struct Uplink<B, C> {
     appended: Arc<Notify>,
     requests: mpsc::Sender<Control>,
     talk: Option<Talk>,
+    /// Where the connection is lent to whoever probes the path.
+    lines: Option<watch::Sender<Option<Line>>>,
     status: watch::Sender<LinkStatus>,
     clock: C,
     transport: Transport,
@@ -244,6 +246,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             appended,
             requests,
             talk: None,
+            lines: None,
             status,
             clock,
             transport: Transport::Down,
@@ -263,6 +266,12 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         configurations: watch::Sender<Option<Configuration>>,
     ) -> Self {
         Self { talk: Some(Talk { words, configurations }), ..self }
+    }
+
+    /// The same link for an agent that probes the path: `lines` has the connection while the collector takes records.
+    #[must_use]
+    pub fn with_probing(self, lines: watch::Sender<Option<Line>>) -> Self {
+        Self { lines: Some(lines), ..self }
     }
 
     /// Keeps the link until `shutdown` resolves, then sends what the backlog still has, within the flush time-out.
@@ -329,6 +338,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                 }
             }
         }
+        self.lend(None);
         if let Transport::Up(link) = std::mem::replace(&mut self.transport, Transport::Down) {
             link.close(CLOSE_DONE, "the agent ends").await;
         }
@@ -351,6 +361,11 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
             Event::Welcomed { collector_version, from, wall_us } => {
                 self.renewing.core.handle_clock(wall_us, self.now());
                 self.renewing.core.handle_linked();
+                let line = match &self.transport {
+                    Transport::Up(link) => Some(link.line()),
+                    Transport::Down | Transport::Connecting(_) => None,
+                };
+                self.lend(line);
                 tracing::info!(
                     collector_version = ?collector_version.as_str(),
                     epoch = %from.epoch,
@@ -397,6 +412,7 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
                 None => tracing::debug!("a configuration came to an agent that is not set by one"),
             },
             Event::Close(cause) => {
+                self.lend(None);
                 if let Cause::CollectorAhead { epoch, next, .. } = cause {
                     let claim = Ack { epoch, next };
                     if let Err(error) = self.backlog.acknowledge(claim) {
@@ -525,8 +541,20 @@ impl<B: Backlog, C: Fn() -> Stamp> Uplink<B, C> {
         }
     }
 
+    /// Lends the connection to whoever probes the path, or takes it back.
+    fn lend(&self, line: Option<Line>) {
+        if let Some(lines) = &self.lines {
+            lines.send_if_modified(|lent| {
+                let is_news = line.is_some() || lent.is_some();
+                *lent = line;
+                is_news
+            });
+        }
+    }
+
     /// The transport is gone.
     fn lose(&mut self) {
+        self.lend(None);
         self.transport = Transport::Down;
         self.outbox.clear();
         self.sent = 0;

@@ -284,6 +284,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         &[
             "agent/src/enroll/quic.rs",
             "agent/src/uplink/quic.rs",
+            "agent/src/uplink/quic/",
             "collector/src/ingest/quic.rs",
             "collector/src/ingest/quic/",
         ],

@@ -12,7 +12,7 @@ use crate::limits::{CONFIGURATION_BYTES_MAX, REASON_BYTES_MAX};
 ///
 /// Nothing here names a file, an address or an identity: a collector can neither redirect an agent nor make it write
 /// elsewhere. Appended only; an agent refuses a text with a key that it does not know.
-pub const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 18] = [
     "spool.bytes_max",
     "spool.headroom",
     "spool.inodes_min",
@@ -30,6 +30,7 @@ pub const KEYS: [&str; 17] = [
     "audio.episode_healthy",
     "health.interval",
     "log.level",
+    "path.probe",
 ];
 
 /// The text of a configuration.

@@ -63,7 +63,7 @@ pub const VERSION_BYTES_MAX: usize = 32;
 /// The longest explanation that travels with a refusal or a control message, in bytes.
 pub const REASON_BYTES_MAX: usize = 120;
 
-/// The longest text of a configuration, in bytes: its 17 keys take some 500, with values of their longest form 900.
+/// The longest text of a configuration, in bytes: its 18 keys take some 500, with values of their longest form 900.
 pub const CONFIGURATION_BYTES_MAX: usize = 2048;
 
 /// The largest certificate or signing request, in bytes of DER.

@@ -154,14 +154,14 @@ pub fn effective(config: &Config) -> Text {
         text += &format!("{name} = {}\n", value(config, key).unwrap_or_default());
     }
     let mut bounded = Text::new();
-    // 17 keys with values of their longest form take some 900 bytes.
+    // 18 keys with values of their longest form take some 900 bytes.
     let _ = bounded.push_str(&text);
     bounded
 }
 
 /// A key's value in force, in TOML; `None` for a key that is not the collector's to set.
 fn value(config: &Config, key: &str) -> Option<String> {
-    let Config { spool, tap, media, audio, health, log, .. } = config;
+    let Config { spool, tap, media, audio, path, health, log, .. } = config;
     let thresholds = &audio.thresholds;
     let duration = |duration| format!("\"{}\"", humantime::format_duration(duration));
     let size = |bytes| format!("\"{}\"", format_size(bytes));
@@ -182,6 +182,7 @@ fn value(config: &Config, key: &str) -> Option<String> {
         "audio.constant_signal" => duration(thresholds.constant_signal),
         "audio.episode_healthy" => duration(thresholds.episode_healthy),
         "health.interval" => duration(health.interval),
+        "path.probe" => path.probe.to_string(),
         "log.level" => format!("\"{}\"", log.level.word()),
         _ => return None,
     })

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::reference::{self, OptionDoc};
 use super::{
-    Audio, Collector, Config, ConfigError, Context, Health, Identity, Log, Media, Spool, Tap,
-    parse_size, shorten,
+    Audio, Collector, Config, ConfigError, Context, Health, Identity, Log, Media, PathWatch, Spool,
+    Tap, parse_size, shorten,
 };
 use crate::audio::constants::Thresholds;
 use crate::identity::issuer::Issuer;
@@ -25,6 +25,7 @@ pub(super) struct Raw {
     tap: RawTap,
     media: RawMedia,
     audio: RawAudio,
+    path: RawPath,
     context: RawContext,
     health: RawHealth,
     log: RawLog,
@@ -88,6 +89,13 @@ struct RawAudio {
     zero_signal: Option<String>,
     constant_signal: Option<String>,
     episode_healthy: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawPath {
+    probe: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -186,6 +194,7 @@ impl Raw {
                 (length <= SOCKET_BYTES_MAX).then_some(path)
             })?,
         };
+        let path_watch = PathWatch { probe: key("path.probe").choice(self.path.probe)? };
         let health = Health {
             interval: key("health.interval").duration(
                 self.health.interval,
@@ -193,7 +202,18 @@ impl Raw {
             )?,
         };
         let log = Log { level: key("log.level").text(self.log.level, |word| word.parse().ok())? };
-        Ok(Config { collector, identity, spool, tap, media, audio, context, health, log })
+        Ok(Config {
+            collector,
+            identity,
+            spool,
+            tap,
+            media,
+            audio,
+            path: path_watch,
+            context,
+            health,
+            log,
+        })
     }
 }
 

@@ -186,6 +186,13 @@ pub const REFERENCE: &[OptionDoc] = &[
         what: "how long a device must be healthy again before its episode is over",
     },
     OptionDoc {
+        key: "path.probe",
+        unit: "boolean",
+        default: "true",
+        range: "true or false",
+        what: "whether the path to the collector is probed, with at most 8 kbit/s in both directions",
+    },
+    OptionDoc {
         key: "context.socket",
         unit: "path",
         default: "\"/run/roomtone/agent.sock\"",

@@ -146,9 +146,8 @@ fn losses_are_told_by_direction_and_the_last_ones_as_unplaced() {
 fn interval_of_a_cut_path_waits_for_word_of_its_probes() {
     // 12 s of nothing, six of its probes arrived all the same: the first answer behind it tells which.
     let mut path = vec![GOOD; 120];
-    for n in 30..90 {
-        path[n] = if n < 36 { Path::LosesAnswer { up_us: 1_000 } } else { Path::LosesProbe };
-    }
+    path[30..36].fill(Path::LosesAnswer { up_us: 1_000 });
+    path[36..90].fill(Path::LosesProbe);
     let reports = simulate(&path, 30);
     let lost: Vec<_> = reports.iter().map(|it| (it.lost_up, it.lost_down, it.unplaced)).collect();
     assert_eq!(lost, [(0, 0, 0), (24, 6, 0), (30, 0, 0), (0, 0, 0)]);

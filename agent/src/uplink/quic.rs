@@ -12,6 +12,8 @@
 //! Bounds: `ADDRESSES_MAX` addresses per attempt, `PEM_BYTES_MAX` per file, 64 KiB of unread bytes from the
 //! collector, 1 MiB of unacknowledged bytes to it.
 
+mod line;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,6 +34,8 @@ use crate::config::{Collector, Identity};
 use crate::identity::certificate::{Certificate, CertificateError as NoEndpoint};
 use crate::identity::digest::sha256;
 use crate::identity::trusted_time::TrustedTime;
+
+pub use self::line::Line;
 
 /// What the link is called in logs and in the link's status.
 pub const TRANSPORT: &str = "quic";
@@ -460,6 +464,12 @@ impl ServerCertVerifier for TimedVerifier {
 }
 
 impl Link {
+    /// The connection's datagrams.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        Line { connection: self.connection.clone() }
+    }
+
     /// Tells the collector that the connection ends and gives the message a moment to leave.
     pub async fn close(self, code: u32, reason: &str) {
         self.connection.close(VarInt::from_u32(code), reason.as_bytes());
@@ -587,7 +597,8 @@ fn transport_config() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(64 * 1024))
         .receive_window(VarInt::from_u32(64 * 1024))
         .send_window(1024 * 1024)
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(line::BUFFER_BYTES))
+        .datagram_send_buffer_size(line::BUFFER_BYTES)
         // NATs forget an idle UDP flow after 30 s.
         .keep_alive_interval(Some(Duration::from_secs(15)))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(60_000))));

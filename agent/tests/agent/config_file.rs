@@ -121,6 +121,8 @@ suspended = \"5s\"
 zero_signal = \"6s\"
 constant_signal = \"7s\"
 episode_healthy = \"20s\"
+[path]
+probe = false
 [context]
 socket = \"room.sock\"
 [health]
@@ -144,13 +146,15 @@ level = \"trace\"
         Thresholds::default(),
         "the table tells the detector's own"
     );
-    let Config { collector, identity, spool, tap, media, audio, context, health, log } = config;
+    let Config { collector, identity, spool, tap, media, audio, path, context, health, log } =
+        config;
     assert_ne!(collector, minimal.collector);
     assert_ne!(identity, minimal.identity);
     assert_ne!(spool, minimal.spool);
     assert_ne!(tap, minimal.tap);
     assert_ne!(media, minimal.media);
     assert_ne!(audio, minimal.audio);
+    assert_ne!(path, minimal.path);
     assert_ne!(context, minimal.context);
     assert_ne!(health, minimal.health);
     assert_ne!(log, minimal.log);
