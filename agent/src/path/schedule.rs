@@ -21,8 +21,10 @@ pub const BURST: u32 = 10;
 /// From the start of a burst to that of the next one (design section 4.2).
 pub const BURST_EVERY: Duration = Duration::from_secs(30);
 
-/// A tenth is left to what is sent now and then: receipts, and what QUIC sends where packets were lost.
-const MARGIN_PERCENT: u64 = 10;
+/// A fifth is left to what is sent now and then: receipts, and where packets are lost the two that QUIC sends to find
+/// out and their acknowledgements (RFC 9002 section 6.2.4), some 240 bytes for a round of which anything was lost. That
+/// is less than a fifth up to losses of 10 %; beyond, what is lost saves as much as it costs.
+const MARGIN_PERCENT: u64 = 20;
 
 /// How probes leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,12 +141,12 @@ mod tests {
 
     #[test]
     fn spacing_keeps_rounds_below_the_limit() {
-        // 100 bytes would be eight probes a second: five are enough. 200 bytes are 200 ms and a tenth.
+        // 100 bytes would be eight probes a second: five are enough. 200 bytes are 200 ms and a fifth.
         assert_eq!(spacing(100), SPACING_MIN);
-        assert_eq!(spacing(200), Duration::from_millis(220));
+        assert_eq!(spacing(200), Duration::from_millis(240));
         for bytes in 60..1_500u64 {
             let bits_per_second = bytes as f64 * 8.0 / spacing(bytes).as_secs_f64();
-            assert!(bits_per_second <= 8_000.0 / 1.1 + 0.1, "{bytes} bytes: {bits_per_second}");
+            assert!(bits_per_second <= 8_000.0 / 1.2 + 0.1, "{bytes} bytes: {bits_per_second}");
         }
     }
 

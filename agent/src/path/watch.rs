@@ -117,6 +117,18 @@ async fn tell(
 ) -> Result<(), mpsc::error::SendError<Record>> {
     loop {
         let Some(record) = prober.poll_record(system::now_and_wall().1) else { return Ok(()) };
+        let detail = record.detail;
+        tracing::debug!(
+            sent = record.sent,
+            returned = detail.map(|it| it.returned),
+            lost_up = record.lost_up,
+            lost_down = record.lost_down,
+            unplaced = detail.map(|it| it.unplaced),
+            rtt_mean_dms = record.rtt_mean_dms,
+            jitter_up_dms = record.jitter_up_dms,
+            jitter_down_dms = record.jitter_down_dms,
+            "an interval of the path"
+        );
         records.send(Record::PathInterval(record)).await?;
     }
 }
