@@ -215,7 +215,7 @@ fn session_that_ends_at_once_has_nothing_to_tell() {
 }
 
 fn path() -> impl Strategy<Value = Path> {
-    // Probes arrive in order, answers need not: of a probe that arrives behind the last word of the target nobody knows.
+    // Probes arrive in order, answers need not: of a probe that arrives behind the last word of it nobody knows.
     let up = || 1_000..SPACING_US;
     prop_oneof![
         6 => (up(), 1_000..400_000u64)

@@ -27,6 +27,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::path_watch::echo;
+
 const EPOCH: Epoch = Epoch(0xfeed);
 const ENDPOINT: EndpointId = EndpointId([7; 16]);
 
@@ -303,6 +305,8 @@ pub(super) struct CollectorDouble {
     pub(super) port: u16,
     store: Store,
     count: watch::Receiver<usize>,
+    /// How many path probes came on the latest connection.
+    pub(super) probes: watch::Receiver<u32>,
     /// How connections ended, as code and reason.
     ends: watch::Receiver<Vec<String>>,
     kill: Option<oneshot::Sender<()>>,
@@ -323,6 +327,7 @@ impl CollectorDouble {
         let (kill, killed) = oneshot::channel();
         let (counted, count) = watch::channel(0);
         let (ended, ends) = watch::channel(Vec::new());
+        let (probed, probes) = watch::channel(0);
         let shared = Arc::clone(&store);
         let thread = std::thread::spawn(move || {
             let runtime =
@@ -337,11 +342,11 @@ impl CollectorDouble {
                 .unwrap();
                 tokio::select! {
                     _ = killed => {}
-                    () = serve(&endpoint, manner, &shared, &counted, &ended) => {}
+                    () = serve(&endpoint, manner, &shared, &counted, &ended, &probed) => {}
                 }
             });
         });
-        Self { port, store, count, ends, kill: Some(kill), thread: Some(thread) }
+        Self { port, store, count, probes, ends, kill: Some(kill), thread: Some(thread) }
     }
 
     fn stored(&self) -> usize {
@@ -395,10 +400,12 @@ async fn serve(
     store: &Store,
     counted: &watch::Sender<usize>,
     ended: &watch::Sender<Vec<String>>,
+    probed: &watch::Sender<u32>,
 ) {
     while let Some(incoming) = endpoint.accept().await {
         let Ok(connection) = incoming.await else { continue };
         let Ok((mut send, mut recv)) = connection.accept_bi().await else { continue };
+        tokio::spawn(echo(connection.clone(), probed.clone()));
         let mut bytes = Vec::new();
         let mut chunk = vec![0; 64 * 1024];
         while let Ok(Some(length)) = recv.read(&mut chunk).await {
@@ -475,7 +482,7 @@ fn watermark(store: &Store) -> Sequence {
 }
 
 /// A spool in memory that checks each ack against the collector's store.
-struct Records {
+pub(super) struct Records {
     newest: u32,
     acked: u32,
     reads: u32,
@@ -543,17 +550,17 @@ impl Backlog for Records {
 }
 
 /// An agent's uplink, ready to run.
-struct Bench {
+pub(super) struct Bench {
     settings: Settings,
     backlog: Rc<RefCell<Records>>,
     appended: Arc<Notify>,
     started: Instant,
 }
 
-type TestUplink = Uplink<Rc<RefCell<Records>>, Box<dyn Fn() -> Stamp>>;
+pub(super) type TestUplink = Uplink<Rc<RefCell<Records>>, Box<dyn Fn() -> Stamp>>;
 
 impl Bench {
-    fn new(pki: &Pki, collector: &CollectorDouble, records: u32) -> Self {
+    pub(super) fn new(pki: &Pki, collector: &CollectorDouble, records: u32) -> Self {
         let identity = Identity {
             endpoint: None,
             certificate: pki.path("endpoint.crt"),
@@ -601,7 +608,7 @@ impl Bench {
         )
     }
 
-    fn uplink(&self) -> (TestUplink, watch::Receiver<LinkStatus>) {
+    pub(super) fn uplink(&self) -> (TestUplink, watch::Receiver<LinkStatus>) {
         self.try_uplink().map_err(|error| error.to_string()).unwrap()
     }
 
