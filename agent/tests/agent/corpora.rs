@@ -5,8 +5,10 @@
 use std::path::Path;
 
 use super::fuzz_bodies::{
-    block, capture_file, configuration, context, link, rtp, stun_turn, watch,
+    block, capture_file, configuration, context, host, link, netlink, rtp, stun_turn, watch,
 };
+use roomtone_agent::network::message::{Ask, request};
+
 use super::tap_block;
 use super::writer;
 use super::writer::{Order, bsd_loopback, cooked, cooked2, datagram, ethernet};
@@ -65,6 +67,18 @@ fn stun_turn_holds_on_its_corpus() {
 #[test]
 fn watch_holds_on_its_corpus() {
     replay("watch", watch::body);
+}
+
+#[test]
+fn host_holds_on_its_corpus() {
+    seed("host", host_seeds());
+    replay("host", host::body);
+}
+
+#[test]
+fn netlink_holds_on_its_corpus() {
+    seed("netlink", netlink_seeds());
+    replay("netlink", netlink::body);
 }
 
 /// Writes `inputs` as the seeds of `target` if that was asked for.
@@ -210,4 +224,44 @@ fn capture_file_seeds() -> Vec<Vec<u8>> {
             [pcap(writer::MICROS), pcap(writer::NANOS), pcapng.concat()]
         })
         .collect()
+}
+
+/// Files of a machine before and after, parted by a zero.
+fn host_seeds() -> Vec<Vec<u8>> {
+    let stat = "cpu  10 1 5 100 20 2 3 4 7 0\ncpu0 6 1 3 40 10 1 2 2 7 0\ncpu1 4 0 2 60 10 1 1 2 0 0\nintr 9\n";
+    let memory = "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 6000 kB\n";
+    let pressure =
+        "some avg10=0.00 avg60=0.12 avg300=0.05 total=1234567\nfull avg10=0.00 total=99\n";
+    let all = [stat, memory, pressure].concat();
+    let later = all.replace(" 5 100", " 9 170").replace("1234567", "2234567");
+    let pairs: [(&str, &str); 6] = [
+        (&all, &later),
+        (stat, stat),
+        ("17\n", "18\n"),
+        (pressure, ""),
+        ("DEVTYPE=wlan\nINTERFACE=wlan0\nIFINDEX=3\n", "-1\n"),
+        ("cpu 18446744073709551615 1 1 1\nMemTotal: 1 kB\nMemAvailable: 2 kB\n", &all),
+    ];
+    pairs.map(|(before, after)| [before, "\0", after].concat().into_bytes()).to_vec()
+}
+
+/// Answers as the kernel gives them, by the builder of questions.
+fn netlink_seeds() -> Vec<Vec<u8>> {
+    let of =
+        |kind, head: &[u8], attributes: &[(u16, &[u8])]| request(kind, Ask::One, head, attributes);
+    let nested = |attributes: &[(u16, &[u8])]| of(0, &[], attributes).split_off(16);
+    let mut head = [0; 16];
+    head[4] = 7;
+    let kind = nested(&[(1, b"wireguard\0")]);
+    let link = of(16, &head, &[(3, b"wg0\0"), (4, &[0x8c, 5, 0, 0]), (18, &kind)]);
+    let address = of(20, &[2, 24, 0, 0, 7, 0, 0, 0], &[(1, &[192, 0, 2, 7]), (2, &[192, 0, 2, 7])]);
+    let route = of(24, &[0; 12], &[(4, &[7, 0, 0, 0])]);
+    let rate = nested(&[(5, &[0xdb, 0x21, 0, 0]), (6, &[9])]);
+    let info = nested(&[(7, &[0xc4]), (8, &rate)]);
+    let station = of(30, &[19, 1, 0, 0], &[(6, &[2, 0, 0, 0, 1, 0]), (21, &info)]);
+    let tuned =
+        of(30, &[7, 1, 0, 0], &[(5, &[2, 0, 0, 0]), (52, b"room"), (38, &[0x3c, 0x14, 0, 0])]);
+    let both = [tuned.as_slice(), &info].concat();
+    let done = [address.clone(), of(3, &[0; 4], &[]), of(2, &(-19i32).to_ne_bytes(), &[])].concat();
+    vec![link, address, route, station, tuned, both, done]
 }

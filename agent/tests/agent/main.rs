@@ -19,6 +19,7 @@ mod function;
 mod fuzz_bodies;
 mod media;
 mod media_context;
+mod network_kinds;
 mod path_watch;
 mod playout;
 mod properties;
