@@ -12,6 +12,7 @@ pub mod context;
 pub mod daemon;
 pub mod doctor;
 pub mod enroll;
+pub mod events;
 pub mod health;
 pub mod host;
 pub mod identity;

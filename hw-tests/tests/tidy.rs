@@ -160,6 +160,8 @@ const CORES: &[&str] = &[
     "agent/src/context/line.rs",
     "agent/src/context/register.rs",
     "agent/src/doctor.rs",
+    "agent/src/events.rs",
+    "agent/src/events/",
     "agent/src/health.rs",
     "agent/src/host/course.rs",
     "agent/src/host/figures.rs",

@@ -86,7 +86,8 @@ pub fn memory_permille(meminfo: &[u8]) -> Option<u16> {
     permille(total.checked_sub(available?)?, total)
 }
 
-/// Microseconds since boot in which some task waited, from a file of `/proc/pressure` (Documentation/accounting/psi.rst).
+/// Microseconds since boot in which some task waited, from a file of `/proc/pressure`
+/// (Documentation/accounting/psi.rst).
 #[must_use]
 pub fn pressure_total_us(pressure: &[u8]) -> Option<u64> {
     let some = lines(pressure).find_map(|line| line.strip_prefix("some "))?;

@@ -1,4 +1,4 @@
-//! Netlink messages and their attributes, as bytes (RFC 3549 section 2.2, Documentation/userspace-api/netlink/intro.rst).
+//! Netlink messages and their attributes, as bytes (RFC 3549 section 2.2).
 //!
 //! A core: builds requests, takes answers apart. Whatever the lengths say, nothing beyond the bytes is read, and what
 //! does not fit ends the walk. All numbers are of the machine's own byte order.
