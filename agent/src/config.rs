@@ -43,6 +43,8 @@ pub struct Config {
     pub audio: Audio,
     /// How the path to the collector is watched.
     pub path: PathWatch,
+    /// Whether the machine is watched.
+    pub host: Host,
     /// Where the room application speaks.
     pub context: Context,
     /// How often the agent says how it is.
@@ -126,6 +128,13 @@ pub struct Audio {
 pub struct PathWatch {
     /// Whether it is probed.
     pub probe: bool,
+}
+
+/// Whether the machine is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its load, and the interfaces of calls.
+    pub watch: bool,
 }
 
 /// Where the room application speaks.

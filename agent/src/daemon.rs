@@ -1,12 +1,13 @@
 //! `roomtone-agent run`: joins tap, watch, context socket, spool and uplink.
 //!
-//! Three threads: the observer's, which must never wait for a disk, the device watch's, and the main one, where tokio
-//! runs the uplink, the context socket is served, and this file appends to the spool. A fourth for as long as a
-//! self-test takes. Where the collector sets the endpoint anew all of them are wound down and started again, outside
-//! of calls and within the process: in the same order as at its end and at its beginning. Invariants: nothing is sent
-//! that the spool does not have on disk; the agent sends nothing on a path that it taps.
+//! Four threads: the observer's, which must never wait for a disk, the device watch's, the host watch's, and the main
+//! one, where tokio runs the uplink, the context socket is served, and this file appends to the spool. A fifth for as
+//! long as a self-test takes. Where the collector sets the endpoint anew all of them are wound down and started again,
+//! outside of calls and within the process: in the same order as at its end and at its beginning. Invariants: nothing
+//! is sent that the spool does not have on disk; the agent sends nothing on a path that it taps.
 
 mod steward;
+mod surroundings;
 mod tester;
 
 use std::cell::RefCell;
@@ -44,6 +45,7 @@ use crate::telemetry::Log;
 use crate::uplink::quic::LinkError;
 use crate::uplink::{Backlog, LinkStatus, Settings, Uplink};
 use steward::{Steward, WORDS_MAX};
+use surroundings::Surroundings;
 use tester::Tester;
 
 /// Intervals per frame while nobody listens: a minute of a leg at a third of the bytes.
@@ -176,6 +178,8 @@ async fn serve(
     let probing = circumstances
         .is_some()
         .then(|| tokio::task::spawn_local(path::watch::run(lent, seen, probed)));
+    let surroundings =
+        Surroundings::start(config).map_err(failed("start the host watch's thread"))?;
     let (recorded, shutdown) = oneshot::channel::<()>();
     let uplink = tokio::task::spawn_local(uplink.run(async {
         // An error means that the recorder is gone, which is the same.
@@ -191,6 +195,7 @@ async fn serve(
         owes_sync: false,
         calls,
         circumstances,
+        surroundings,
         desk,
         open_call: OpenCall::default(),
         mark_file,
@@ -337,6 +342,8 @@ struct Journal<'a, 'b> {
     calls: Option<watch::Handle>,
     /// Tells of calls, so that the path is probed while they last; `None` where it is not probed.
     circumstances: Option<tokio::sync::watch::Sender<Circumstances>>,
+    /// Hears of calls, so that their host and their network are looked at and their events judged.
+    surroundings: Surroundings,
     /// Hears of calls, so that the room application is told of them.
     desk: Desk,
     /// What closes the call if this process is killed in it.
@@ -393,6 +400,7 @@ impl Journal<'_, '_> {
         let mut ended = None;
         loop {
             let mark_due = self.open_call.poll_timeout().map(|(at, _)| at.since(system::now()));
+            let judged_due = self.surroundings.poll_timeout().map(|at| at.since(system::now()));
             let steward_due = self.steward.poll_timeout().map(|at| at.since(system::now()));
             tokio::select! {
                 noticed = events.recv() => match noticed {
@@ -407,10 +415,16 @@ impl Journal<'_, '_> {
                 },
                 record = devices.recv(), if watched => {
                     watched = record.is_some();
-                    self.records.extend(record);
-                    while let Ok(record) = devices.try_recv() {
-                        self.records.push(record);
+                    if let Some(record) = record {
+                        self.note_device(record);
                     }
+                    while let Ok(record) = devices.try_recv() {
+                        self.note_device(record);
+                    }
+                }
+                record = self.surroundings.next() => self.records.push(record),
+                () = tokio::time::sleep(judged_due.unwrap_or_default()), if judged_due.is_some() => {
+                    self.surroundings.handle_timeout(self.calls.as_ref(), &mut self.records);
                 }
                 record = paths.recv(), if probed => {
                     probed = record.is_some();
@@ -470,13 +484,15 @@ impl Journal<'_, '_> {
             calls.stop();
         }
         while let Some(record) = devices.recv().await {
-            self.records.push(record);
+            self.note_device(record);
         }
         // The path watch ends where nobody tells it of calls any more.
         self.circumstances = None;
         while let Some(record) = paths.recv().await {
             self.records.push(record);
         }
+        self.write();
+        self.surroundings.finish(self.calls.as_ref(), &mut self.records).await;
         self.write();
         (self.tester, ended.unwrap_or(Ended::Stopped))
     }
@@ -500,6 +516,7 @@ impl Journal<'_, '_> {
                 calls.spare(is_sparing);
             }
             self.tell_path(|it| it.is_sparing = is_sparing);
+            self.surroundings.spare(is_sparing);
             self.choose_interval();
         }
         is_over
@@ -511,6 +528,11 @@ impl Journal<'_, '_> {
             calls.self_test(report, system::now());
         }
         self.records.push(tester::record(report, stamp()));
+    }
+
+    fn note_device(&mut self, record: Record) {
+        self.surroundings.hear(&record);
+        self.records.push(record);
     }
 
     fn note(&mut self, (event, wall): Noticed) {
@@ -542,8 +564,12 @@ impl Journal<'_, '_> {
                 | Event::ContextTaken(_) => {}
             }
         }
+        let mut judged = Vec::new();
+        self.surroundings.note(&event, self.calls.as_ref(), &mut judged);
         let before = self.recorder.left_out();
         self.recorder.handle(event, wall, &mut self.records);
+        // Behind the end of the call that they are of.
+        self.records.append(&mut judged);
         let left_out = self.recorder.left_out();
         if left_out > before {
             tracing::warn!(left_out, "a leg has more streams than its summary can name");

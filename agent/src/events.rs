@@ -20,11 +20,12 @@ use roomtone_protocol::client_event::{ClientEvent, ClientEvents};
 use roomtone_protocol::id::{CallId, LegNumber};
 use roomtone_protocol::record::Record;
 
+use crate::audio::level::LevelReport;
 use crate::clock::Moment;
 use crate::media::Event;
 use call::CallTally;
 use leg::LegTally;
-use rules::RULES_VERSION;
+use rules::{CLIPPED_SAMPLES, RULES_VERSION};
 
 /// How long after a call's end the totals of its devices may come; they take milliseconds.
 pub const SETTLE: Duration = Duration::from_secs(2);
@@ -49,6 +50,17 @@ pub struct Listened {
     pub heard_us: u64,
     /// Of it, in stretches that were clipped.
     pub clipped_us: u64,
+}
+
+impl Listened {
+    /// Adds a stretch of one microphone.
+    pub fn add(&mut self, report: &LevelReport) {
+        let us = u64::try_from(report.span.as_micros()).unwrap_or(u64::MAX);
+        self.heard_us = self.heard_us.saturating_add(us);
+        if report.clipped > CLIPPED_SAMPLES {
+            self.clipped_us = self.clipped_us.saturating_add(us);
+        }
+    }
 }
 
 /// See the head of this file.
@@ -308,6 +320,18 @@ mod tests {
         out.clear();
         judge.finish(&mut out);
         assert_eq!(out, [], "each call is told once");
+    }
+
+    /// 11 samples at full scale are a clipped stretch, 10 are not: 240 of 480 ms.
+    #[test]
+    fn stretch_is_clipped_above_ten_samples() {
+        let span = Duration::from_millis(240);
+        let of = |clipped| LevelReport { span, clipped, ..LevelReport::default() };
+        let mut listened = Listened::default();
+        listened.add(&of(CLIPPED_SAMPLES));
+        assert_eq!(listened, Listened { heard_us: 240_000, clipped_us: 0 });
+        listened.add(&of(CLIPPED_SAMPLES + 1));
+        assert_eq!(listened, Listened { heard_us: 480_000, clipped_us: 240_000 });
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! here can tell the two apart.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bell::Bell;
@@ -22,6 +22,7 @@ use super::signal::{OpenFailure, Signal};
 use super::source::{Server, Target};
 use crate::clock::Moment;
 use crate::clock::system;
+use crate::events::Listened;
 
 /// A report is made this often at most; the watch wakes as often.
 const REPORT_EVERY: Duration = Duration::from_millis(240);
@@ -35,6 +36,8 @@ pub struct Ears {
     /// Of which program's microphone it was said that there are no levels.
     said: BTreeMap<Place, u32>,
     bell: Arc<Bell>,
+    /// What came of it, for the judge of client events.
+    listened: Arc<Mutex<Listened>>,
     /// From which pauses are drawn.
     random: u64,
 }
@@ -57,7 +60,20 @@ impl Ears {
         let servers = [Server::PulseAudio, Server::PipeWire];
         let servers = servers.into_iter().filter(|server| cpal_host::knows(*server)).collect();
         let listening = Listening::new(std::process::id(), servers);
-        Self { listening, open: BTreeMap::new(), said: BTreeMap::new(), bell, random: seed }
+        Self {
+            listening,
+            open: BTreeMap::new(),
+            said: BTreeMap::new(),
+            bell,
+            listened: Arc::default(),
+            random: seed,
+        }
+    }
+
+    /// Where what came of listening along is added up.
+    #[must_use]
+    pub fn listened(&self) -> Arc<Mutex<Listened>> {
+        Arc::clone(&self.listened)
     }
 
     /// Takes what the sensor saw, in order.
@@ -136,6 +152,7 @@ impl Ears {
             && let Some(mut report) = ear.receiver.take_report()
         {
             ear.reported_at = now;
+            self.listened.lock().unwrap_or_else(PoisonError::into_inner).add(&report);
             if ear.is_server {
                 (report.zero_run, report.zero_longest) = (Duration::ZERO, Duration::ZERO);
             }

@@ -8,9 +8,9 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use roomtone_protocol::id::CallId;
@@ -27,6 +27,7 @@ use super::sensor::{Sensor, Sighting};
 use super::signal::{SelfTestOutcome, Signal};
 use crate::clock::Moment;
 use crate::clock::system;
+use crate::events::Listened;
 
 /// Calls open and close once in minutes; a thread that hangs in a disk for so long that these fill has lost its use.
 const CALLS_MAX: usize = 64;
@@ -103,6 +104,8 @@ pub struct DeviceWatch {
 pub struct Handle {
     bell: Arc<Bell>,
     is_blind: Arc<AtomicBool>,
+    /// `None` where nobody listens along.
+    listened: Option<Arc<Mutex<Listened>>>,
     calls: SyncSender<Message>,
 }
 
@@ -132,6 +135,13 @@ impl Handle {
     #[must_use]
     pub fn is_blind(&self) -> bool {
         self.is_blind.load(Ordering::Relaxed)
+    }
+
+    /// What came of listening along so far; `None` where nobody listens.
+    #[must_use]
+    pub fn listened(&self) -> Option<Listened> {
+        let listened = self.listened.as_ref()?;
+        Some(*listened.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks the thread to end, after all calls that it was told of.
@@ -182,11 +192,13 @@ impl DeviceWatch {
                 true
             }
         };
+        // Another seed than the board's, by one bit.
+        let ears = options.with_levels.then(|| Ears::new(Arc::clone(&bell), options.seed ^ 1));
+        let listened = ears.as_ref().map(Ears::listened);
         let watch = Self {
             sensor: Sensor::new(&options.root, options.with_mixers),
             board,
-            // Another seed than the board's, by one bit.
-            ears: options.with_levels.then(|| Ears::new(Arc::clone(&bell), options.seed ^ 1)),
+            ears,
             carry: options.carry.clone(),
             boot,
             left_open,
@@ -199,7 +211,7 @@ impl DeviceWatch {
             calls: told,
             records,
         };
-        Ok((watch, Handle { bell, is_blind, calls }, receiver))
+        Ok((watch, Handle { bell, is_blind, listened, calls }, receiver))
     }
 
     /// Watches until it is stopped or nobody listens any more.

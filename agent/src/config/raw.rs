@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::reference::{self, OptionDoc};
 use super::{
-    Audio, Collector, Config, ConfigError, Context, Health, Identity, Log, Media, PathWatch, Spool,
-    Tap, parse_size, shorten,
+    Audio, Collector, Config, ConfigError, Context, Health, Host, Identity, Log, Media, PathWatch,
+    Spool, Tap, parse_size, shorten,
 };
 use crate::audio::constants::Thresholds;
 use crate::identity::issuer::Issuer;
@@ -26,6 +26,7 @@ pub(super) struct Raw {
     media: RawMedia,
     audio: RawAudio,
     path: RawPath,
+    host: RawHost,
     context: RawContext,
     health: RawHealth,
     log: RawLog,
@@ -96,6 +97,13 @@ struct RawAudio {
 #[serde(default, deny_unknown_fields)]
 struct RawPath {
     probe: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(default, deny_unknown_fields)]
+struct RawHost {
+    watch: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -187,6 +195,7 @@ impl Raw {
                 ..Thresholds::default()
             },
         };
+        let host = Host { watch: key("host.watch").choice(self.host.watch)? };
         let context = Context {
             socket: key("context.socket").text(self.context.socket, |text| {
                 let path = (!text.is_empty()).then(|| directory.join(text));
@@ -210,6 +219,7 @@ impl Raw {
             media,
             audio,
             path: path_watch,
+            host,
             context,
             health,
             log,

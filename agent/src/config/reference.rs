@@ -193,6 +193,13 @@ pub const REFERENCE: &[OptionDoc] = &[
         what: "whether the path to the collector is probed, with at most 8 kbit/s in both directions",
     },
     OptionDoc {
+        key: "host.watch",
+        unit: "boolean",
+        default: "true",
+        range: "true or false",
+        what: "whether the machine's load and the network interfaces of calls are looked at",
+    },
+    OptionDoc {
         key: "context.socket",
         unit: "path",
         default: "\"/run/roomtone/agent.sock\"",

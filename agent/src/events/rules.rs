@@ -115,7 +115,7 @@ pub const RULES: [Rule; 18] = [
         kind: ClientEventKind::DeviceClipping,
         name: "DeviceClippingEventRatio",
         rule: "stretches of a quarter of a second with > 10 samples at full scale, of the time listened along \
-               (`audio.levels`); the worst microphone",
+               (`audio.levels`), all microphones together",
         source: "ours: a single click is no clipping, a voice that is too loud clips in every period",
     },
     Rule {

@@ -123,6 +123,8 @@ constant_signal = \"7s\"
 episode_healthy = \"20s\"
 [path]
 probe = false
+[host]
+watch = false
 [context]
 socket = \"room.sock\"
 [health]
@@ -146,7 +148,7 @@ level = \"trace\"
         Thresholds::default(),
         "the table tells the detector's own"
     );
-    let Config { collector, identity, spool, tap, media, audio, path, context, health, log } =
+    let Config { collector, identity, spool, tap, media, audio, path, host, context, health, log } =
         config;
     assert_ne!(collector, minimal.collector);
     assert_ne!(identity, minimal.identity);
@@ -155,6 +157,7 @@ level = \"trace\"
     assert_ne!(media, minimal.media);
     assert_ne!(audio, minimal.audio);
     assert_ne!(path, minimal.path);
+    assert_ne!(host, minimal.host);
     assert_ne!(context, minimal.context);
     assert_ne!(health, minimal.health);
     assert_ne!(log, minimal.log);

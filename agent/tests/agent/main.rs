@@ -30,6 +30,7 @@ mod set_by_collector;
 mod sound_tree;
 mod spool_disk;
 mod spool_kill;
+mod surroundings;
 mod tap_block;
 mod tap_file;
 mod tap_filter;
