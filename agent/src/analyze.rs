@@ -20,8 +20,10 @@ use crate::tap::file::FileTap;
 use crate::tap::{Skips, TapError};
 
 mod heard;
+mod reported;
 
 pub use heard::Heard;
+pub use reported::{Marking, Reported};
 
 /// The local side shows early: half an hour of a call at 100 packets/s. A larger capture is not read twice.
 const INFERRED_FROM_MAX: u32 = 200_000;
@@ -100,6 +102,8 @@ pub struct Leg {
     pub transport: &'static str,
     /// Round trips of STUN transactions that the endpoint began.
     pub rtt: Rtt,
+    /// The endpoint's address as the far end or a relay sees it; `null` where no answer to a check of ours named it.
+    pub reflexive: Option<String>,
     /// Its streams, in order of appearance.
     pub streams: Vec<Stream>,
 }
@@ -156,6 +160,10 @@ pub struct Stream {
     pub loss_ratio: f64,
     /// What its listener heard; `null` for what is not received audio of a known clock.
     pub heard: Option<Heard>,
+    /// How its packets were marked: as sent on egress, as received on ingress.
+    pub marking: Marking,
+    /// What its receiver told of it; `null` without RTCP in the clear.
+    pub reported: Option<Reported>,
     /// RFC 3339, UTC.
     pub start: String,
     /// RFC 3339, UTC.
@@ -306,6 +314,7 @@ impl From<LegReport> for Leg {
             remote: report.remote.to_string(),
             transport: show::transport(report.transport),
             rtt: Rtt::from(report.rtt),
+            reflexive: report.reflexive.map(|address| address.to_string()),
             streams: report.streams.into_iter().map(Stream::from).collect(),
         }
     }
@@ -346,6 +355,8 @@ impl From<StreamReport> for Stream {
             },
             loss_ratio: report.lost() as f64 / report.expected.max(1) as f64,
             heard: Heard::of(&report),
+            marking: Marking::from(&report),
+            reported: Reported::of(&report),
             start: time(report.first_at),
             end: time(report.last_at),
             payload_types: report.payload_types,
@@ -380,10 +391,16 @@ impl std::fmt::Display for Analysis {
                     "  leg {} -> {} ({})  {}",
                     leg.local, leg.remote, leg.transport, leg.rtt
                 )?;
+                if let Some(reflexive) = &leg.reflexive
+                    && *reflexive != leg.local
+                {
+                    writeln!(f, "  seen from there as {reflexive}")?;
+                }
                 if !leg.streams.is_empty() {
                     writeln!(f, "{}", stream_table(&leg.streams))?;
                 }
-                if let Some(table) = heard::table(&leg.streams) {
+                let tables = [heard::table(&leg.streams), reported::table(&leg.streams)];
+                for table in tables.into_iter().flatten() {
                     writeln!(f, "{table}")?;
                 }
             }
@@ -406,7 +423,7 @@ impl std::fmt::Display for Rtt {
 fn stream_table(streams: &[Stream]) -> comfy_table::Table {
     let mut table = show::table(&[
         "ssrc", "way", "media", "pt", "clock", "received", "lost", "loss", "dup", "reord",
-        "jitter", "max",
+        "jitter", "max", "dscp",
     ]);
     let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.1}"));
     for stream in streams {
@@ -423,6 +440,7 @@ fn stream_table(streams: &[Stream]) -> comfy_table::Table {
             stream.packets_reordered.to_string(),
             ms(stream.jitter_ms.mean),
             ms(stream.jitter_ms.max),
+            stream.marking.to_string(),
         ]);
     }
     table

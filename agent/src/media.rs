@@ -6,7 +6,7 @@
 //! application says otherwise ([`Watch::handle_context`], by the rules in [`context`]).
 //!
 //! Limits: [`paths::PATHS_MAX`] address pairs, [`leg::STREAMS_MAX`] streams each; what lies beyond is counted in
-//! [`Counters`] and forgotten. What it leaves out: RTCP in the clear.
+//! [`Counters`] and forgotten.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -30,8 +30,11 @@ pub mod heard;
 pub mod jitter;
 pub mod leg;
 pub mod local;
+pub mod marking;
 pub mod paths;
 pub mod playout;
+pub mod reporter;
+pub mod rtcp;
 pub mod rtp;
 pub mod rtt;
 pub mod seq;
@@ -221,6 +224,7 @@ impl Watch {
                     self.handle_rtp(
                         bytes,
                         wire_bytes,
+                        datagram.dscp,
                         (local, remote),
                         key,
                         direction,
@@ -254,7 +258,11 @@ impl Watch {
                     self.counters.turn_malformed += u64::from(inner.is_none());
                     inner
                 }
-                Class::Rtcp | Class::Dtls => {
+                Class::Rtcp => {
+                    self.handle_rtcp(bytes, wire_bytes, (local, remote), direction, datagram.at);
+                    None
+                }
+                Class::Dtls => {
                     if let Some(path) = self.paths.get_mut(key) {
                         path.touch(datagram.at);
                     }
@@ -275,6 +283,7 @@ impl Watch {
         &mut self,
         bytes: &[u8],
         wire_bytes: u16,
+        dscp: u8,
         addresses: (SocketAddr, SocketAddr),
         key: PathKey,
         direction: Direction,
@@ -289,10 +298,36 @@ impl Watch {
             return;
         };
         path.touch(now);
-        let proven = path.handle_rtp(&header, direction, relayed, now);
+        let proven = path.handle_rtp(&header, dscp, direction, relayed, now);
         self.keep_house_from(now);
         if let Some(first) = proven {
             self.open(key, first);
+        }
+    }
+
+    /// Reports travel with the media that they are about (RFC 5761), or on the ports above (RFC 3550 section 11).
+    fn handle_rtcp(
+        &mut self,
+        bytes: &[u8],
+        wire_bytes: u16,
+        (local, remote): (SocketAddr, SocketAddr),
+        direction: Direction,
+        now: Moment,
+    ) {
+        if let Some(path) = self.paths.get_mut(PathKey::new(local, remote)) {
+            path.touch(now);
+            if path.has_streams() {
+                path.handle_rtcp(bytes, wire_bytes, direction, now);
+                return;
+            }
+        }
+        let below = |address: SocketAddr| {
+            Some(SocketAddr::new(address.ip(), address.port().checked_sub(1)?))
+        };
+        if let (Some(local), Some(remote)) = (below(local), below(remote))
+            && let Some(path) = self.paths.get_mut(PathKey::new(local, remote))
+        {
+            path.handle_rtcp(bytes, wire_bytes, direction, now);
         }
     }
 
@@ -329,6 +364,11 @@ impl Watch {
                     && let Some(path) = self.paths.get_mut(asked)
                 {
                     path.note_rtt(rtt);
+                    if header.class == MessageClass::Success
+                        && let Some(address) = stun::reflexive(bytes)
+                    {
+                        path.note_reflexive(address);
+                    }
                     if self.call.as_ref().is_some_and(Call::takes_checked) {
                         self.open(asked, now);
                     }

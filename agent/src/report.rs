@@ -1,23 +1,32 @@
 //! From what the media watch says to records: the one place where full precision becomes wire units.
+//!
+//! `summary` makes a leg's totals, `heard` what a listener heard, `units` rounds. Whatever finds no room in a record is
+//! counted ([`Recorder::left_out`]).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use heapless::Vec as Bounded;
 use roomtone_protocol::call::{CallClosed, CallOpened};
+use roomtone_protocol::heard::HeardInterval;
 use roomtone_protocol::id::{CallId, LegNumber};
 use roomtone_protocol::interval::{IntervalPack, LegInterval, LegIntervals, StreamInterval};
-use roomtone_protocol::limits::{INTERVALS_PER_FRAME_MAX, STREAMS_PER_LEG_MAX};
-use roomtone_protocol::media::{
-    LegOpened, LegSummary, Media, RttSummary, StreamKey, StreamSummary,
+use roomtone_protocol::limits::{
+    HEARD_PER_FRAME_MAX, INTERVALS_PER_FRAME_MAX, STREAMS_PER_LEG_MAX,
 };
+use roomtone_protocol::media::{LegOpened, StreamKey};
 use roomtone_protocol::record::Record;
 
 use crate::clock::{Moment, WallOffset};
 use crate::media::Event;
-use crate::media::leg::{IntervalReport, LegReport, StreamIntervalReport};
-use crate::media::rtt::RttTally;
-use crate::media::stream::StreamReport;
+use crate::media::leg::{IntervalReport, StreamIntervalReport};
+
+mod heard;
+mod summary;
+mod units;
+
+use heard::heard_interval;
+use summary::{audio_first, summary};
+use units::{millis, saturate, tenths};
 
 /// Turns events into records, with one batch of intervals per leg.
 ///
@@ -37,6 +46,7 @@ struct Batch {
     started: Moment,
     streams: Bounded<StreamKey, STREAMS_PER_LEG_MAX>,
     intervals: Vec<LegInterval>,
+    heard: Bounded<HeardInterval, HEARD_PER_FRAME_MAX>,
 }
 
 impl Recorder {
@@ -71,9 +81,9 @@ impl Recorder {
             Event::Interval { call, report } => self.interval(call, &report, wall, out),
             Event::LegSummary { call, report } => {
                 self.flush_leg(report.number, wall, out);
-                let beyond = report.streams.len().saturating_sub(STREAMS_PER_LEG_MAX);
-                self.left_out += beyond as u64 + report.streams_refused;
-                out.push(Record::LegSummary(summary(call, &report, wall)));
+                let (summary, left_out) = summary(call, &report, wall);
+                self.left_out += left_out;
+                out.push(Record::LegSummary(summary));
             }
             Event::CallClosed { call, at, reason, legs } => {
                 self.flush(wall, out);
@@ -85,7 +95,8 @@ impl Recorder {
         }
     }
 
-    /// Streams that no summary had room for, in all: each report of a leg counts its own.
+    /// Streams that no summary had room for, and rows of what was heard that no record had room for, in all: each
+    /// report of a leg and of an interval counts its own.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.left_out
@@ -117,8 +128,9 @@ impl Recorder {
             started: report.started,
             streams: Bounded::new(),
             intervals: Vec::with_capacity(INTERVALS_PER_FRAME_MAX),
+            heard: Bounded::new(),
         });
-        batch.add(report);
+        self.left_out += batch.add(report);
         // Intervals of a leg cut short stand last in their frame: what follows is no longer ten seconds apart.
         if batch.intervals.len() >= self.per_frame {
             self.flush_leg(report.leg, wall, out);
@@ -138,7 +150,7 @@ impl Recorder {
             started_wall_ms: wall.stamp(batch.started).wall_us / 1_000,
             streams: batch.streams,
             pack,
-            heard: None,
+            heard: Some(batch.heard),
         }));
     }
 }
@@ -155,10 +167,12 @@ impl Batch {
         u32::from(self.first) + self.intervals.len() as u32
     }
 
-    /// Whether the streams that the table lacks still fit.
+    /// Whether the streams that the table lacks still fit, and what was heard of the others.
     fn has_room(&self, report: &IntervalReport) -> bool {
         let new = report.streams.iter().filter(|row| self.place(row).is_none()).count();
+        let heard = report.streams.iter().filter_map(|row| heard_interval(0, 0, row)).count();
         self.streams.len() + new <= STREAMS_PER_LEG_MAX
+            && self.heard.len() + heard <= HEARD_PER_FRAME_MAX
     }
 
     fn place(&self, row: &StreamIntervalReport) -> Option<usize> {
@@ -166,11 +180,15 @@ impl Batch {
         self.streams.iter().position(|key| key.ssrc == ssrc && key.direction == row.direction)
     }
 
-    fn add(&mut self, report: &IntervalReport) {
+    /// Takes an interval; returns how many rows of what was heard found no room, as only a first one's may.
+    fn add(&mut self, report: &IntervalReport) -> u64 {
         let mut rows: Vec<_> = report.streams.iter().collect();
         // Where more streams were active than a frame can name, speech goes first.
         rows.sort_by_key(|row| audio_first(row.media));
         let mut streams: Vec<StreamInterval> = Vec::with_capacity(STREAMS_PER_LEG_MAX);
+        let mut heard: Vec<HeardInterval> = Vec::new();
+        let interval = self.intervals.len() as u8;
+        let mut left_out = 0;
         for row in rows {
             let place = self.place(row).or_else(|| {
                 let key = StreamKey {
@@ -181,13 +199,16 @@ impl Batch {
                 self.streams.push(key).ok().map(|()| self.streams.len() - 1)
             });
             let Some(place) = place else {
+                left_out += u64::from(heard_interval(0, 0, row).is_some());
                 continue;
             };
             // What a stream carries may become known while the frame fills.
             self.streams[place].media = row.media;
             streams.push(stream_interval(place as u8, row));
+            heard.extend(heard_interval(interval, place as u8, row));
         }
         streams.sort_by_key(|row| row.stream);
+        heard.sort_by_key(|row| row.stream);
         self.intervals.push(LegInterval {
             duration_ms: millis(report.duration),
             rtt_count: report.rtt.count,
@@ -198,15 +219,10 @@ impl Batch {
             tap_dropped: saturate(report.tap_dropped),
             streams: Bounded::from_iter(streams),
         });
-    }
-}
-
-fn audio_first(media: Media) -> u8 {
-    match media {
-        Media::Audio => 0,
-        Media::Video => 1,
-        Media::Unknown => 2,
-        Media::Rtx => 3,
+        for row in heard {
+            left_out += u64::from(self.heard.push(row).is_err());
+        }
+        left_out
     }
 }
 
@@ -224,83 +240,21 @@ fn stream_interval(stream: u8, row: &StreamIntervalReport) -> StreamInterval {
     }
 }
 
-fn summary(call: CallId, report: &LegReport, wall: WallOffset) -> LegSummary {
-    let mut streams: Vec<&StreamReport> = report.streams.iter().collect();
-    streams.sort_by_key(|stream| (audio_first(stream.media), stream.first_at));
-    let after_open = |at: Moment| saturating_us(at.since(report.opened));
-    LegSummary {
-        call,
-        leg: report.number,
-        closed: wall.stamp(report.closed),
-        rtt: rtt_summary(&report.rtt),
-        tap_dropped: report.tap_dropped,
-        streams: streams
-            .into_iter()
-            .take(STREAMS_PER_LEG_MAX)
-            .map(|stream| StreamSummary {
-                key: StreamKey {
-                    ssrc: stream.ssrc.to_le_bytes(),
-                    direction: stream.direction,
-                    media: stream.media,
-                },
-                payload_types: stream.payload_types.iter().copied().collect(),
-                clock_rate_hz: stream.clock_rate_hz.unwrap_or(0),
-                clock_rate_source: stream.clock_rate_source,
-                first_us: after_open(stream.first_at),
-                last_us: after_open(stream.last_at),
-                received: stream.received,
-                expected: stream.expected,
-                lost: stream.lost(),
-                duplicate: stream.duplicate,
-                reordered: stream.reordered,
-                sequence_restarts: stream.restarts,
-                jitter_mean_dms: tenths(stream.jitter.mean().unwrap_or_default()),
-                jitter_max_dms: tenths(stream.jitter.max().unwrap_or_default()),
-                jitter_last_dms: tenths(stream.jitter_last.unwrap_or_default()),
-            })
-            .collect(),
-        heard: None,
-        markings: None,
-        reported: None,
-        reflexive: None,
-    }
-}
-
-fn rtt_summary(tally: &RttTally) -> RttSummary {
-    RttSummary {
-        count: tally.count,
-        unanswered: tally.unanswered,
-        min_dms: tenths(tally.min),
-        mean_dms: tenths(tally.mean().unwrap_or_default()),
-        max_dms: tenths(tally.max),
-        last_dms: tenths(tally.last),
-    }
-}
-
-/// Tenths of a millisecond, rounded to the nearest.
-fn tenths(duration: Duration) -> u32 {
-    u32::try_from((duration.as_micros() + 50) / 100).unwrap_or(u32::MAX)
-}
-
-fn millis(duration: Duration) -> u32 {
-    u32::try_from((duration.as_micros() + 500) / 1_000).unwrap_or(u32::MAX)
-}
-
-fn saturating_us(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn saturate(count: u64) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use roomtone_protocol::media::{ClockRateSource, Direction, Transport};
+    use std::time::Duration;
+
+    use roomtone_protocol::media::{ClockRateSource, Direction, Media, Transport};
 
     use super::*;
     use crate::media::jitter::Tally;
-    use crate::media::stream::StreamSpan;
+    use crate::media::leg::LegReport;
+    use crate::media::marking::Marking;
+    use crate::media::playout::tally::PlayoutTally;
+    use crate::media::reporter::{Reported, Told};
+    use crate::media::rtcp::Block;
+    use crate::media::rtt::RttTally;
+    use crate::media::stream::{StreamReport, StreamSpan};
 
     const CALL: CallId = CallId(7);
 
@@ -349,6 +303,8 @@ mod tests {
             jitter: Tally::default(),
             jitter_last: None,
             heard: None,
+            marking: Marking::default(),
+            reported: None,
         }
     }
 
@@ -362,6 +318,7 @@ mod tests {
             closed: Moment::ORIGIN,
             rtt: RttTally::default(),
             tap_dropped: 0,
+            reflexive: "203.0.113.9:5000".parse().ok(),
             streams_refused: 3,
             streams,
         };
@@ -404,6 +361,104 @@ mod tests {
         recorder.handle(interval(1, rows(10)), WallOffset::NONE, &mut out);
         recorder.flush(WallOffset::NONE, &mut out);
         assert_eq!(packs(&out), [(0, 1), (1, 1)]);
+    }
+
+    /// An interval of which `streams` received audio streams were heard.
+    fn heard_interval(index: u16, streams: std::ops::Range<u32>) -> Event {
+        let tally = PlayoutTally { total_us: 10_000_000, played: 500, ..PlayoutTally::default() };
+        let heard = |ssrc| {
+            let row = row(ssrc, Media::Audio);
+            let span = StreamSpan { playout: Some(tally), ..row.span };
+            StreamIntervalReport { span, ..row }
+        };
+        interval(index, streams.map(heard).collect())
+    }
+
+    /// (interval, stream) of the rows of each pack, and the length of its table.
+    fn heard_of(records: &[Record]) -> Vec<(Vec<(u8, u8)>, usize)> {
+        let rows = |record: &Record| {
+            let Record::LegIntervals(pack) = record else { return None };
+            assert!(pack.is_consistent());
+            let rows = pack.heard.as_ref().expect("this writer tells what was heard");
+            Some((rows.iter().map(|row| (row.interval, row.stream)).collect(), pack.streams.len()))
+        };
+        records.iter().filter_map(rows).collect()
+    }
+
+    #[test]
+    fn rows_of_what_was_heard_follow_interval_and_stream() {
+        let (mut recorder, mut out) = (Recorder::new(), Vec::new());
+        recorder.set_intervals_per_frame(6);
+        for (index, ssrcs) in [(0, 1..3), (1, 0..3), (2, 2..3)] {
+            recorder.handle(heard_interval(index, ssrcs), WallOffset::NONE, &mut out);
+        }
+        recorder.flush(WallOffset::NONE, &mut out);
+        // The table in order of appearance: 1, 2, 0.
+        let rows = vec![(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1)];
+        assert_eq!(heard_of(&out), [(rows, 3)]);
+        assert_eq!(recorder.left_out(), 0);
+    }
+
+    #[test]
+    fn ninth_row_of_what_was_heard_begins_another_frame() {
+        let (mut recorder, mut out) = (Recorder::new(), Vec::new());
+        recorder.set_intervals_per_frame(6);
+        for index in 0..3 {
+            recorder.handle(heard_interval(index, 0..3), WallOffset::NONE, &mut out);
+        }
+        recorder.flush(WallOffset::NONE, &mut out);
+        // Two intervals have 6 rows, three would have 9.
+        assert_eq!(packs(&out), [(0, 2), (2, 1)]);
+        assert_eq!(heard_of(&out).iter().map(|(rows, _)| rows.len()).collect::<Vec<_>>(), [6, 3]);
+        assert_eq!(recorder.left_out(), 0);
+    }
+
+    #[test]
+    fn ten_listeners_in_one_interval_leave_two_out() {
+        let (mut recorder, mut out) = (Recorder::new(), Vec::new());
+        recorder.set_intervals_per_frame(6);
+        for index in 0..2 {
+            recorder.handle(heard_interval(index, 0..10), WallOffset::NONE, &mut out);
+        }
+        recorder.flush(WallOffset::NONE, &mut out);
+        let rows: Vec<(u8, u8)> = (0..8).map(|stream| (0, stream)).collect();
+        assert_eq!(heard_of(&out), [(rows.clone(), 10), (rows, 10)]);
+        assert_eq!(recorder.left_out(), 4);
+    }
+
+    #[test]
+    fn summary_names_streams_by_their_place_among_those_that_are_named() {
+        let (mut recorder, mut out) = (Recorder::new(), Vec::new());
+        let mut streams: Vec<_> = (0..20).map(|ssrc| stream(ssrc, Media::Rtx)).collect();
+        // The last one is speech, marked and told of: it comes first.
+        let mut speech = stream(20, Media::Audio);
+        (0..5).for_each(|_| speech.marking.note(46));
+        speech.marking.note(0);
+        let block = Block {
+            ssrc: 20,
+            fraction_lost: 12,
+            lost: -3,
+            highest_sequence: 9,
+            jitter_ticks: 480,
+            last_report: 0,
+            delay: 0,
+        };
+        let mut reported = Reported::default();
+        reported.add(&Told { block, rtt: Some(Duration::from_micros(40_250)) });
+        (speech.reported, speech.clock_rate_hz) = (Some(reported), Some(48_000));
+        streams.push(speech);
+        recorder.handle(leg_summary(streams), WallOffset::NONE, &mut out);
+        let [Record::LegSummary(summary)] = out.as_slice() else { panic!("{out:?}") };
+        let markings = summary.markings.as_ref().unwrap();
+        assert_eq!(markings.len(), 16, "every stream that is named");
+        assert_eq!((markings[0].stream, markings[0].dscp, markings[0].others), (0, 46, 1));
+        let [told] = summary.reported.as_ref().unwrap().as_slice() else { panic!("{summary:?}") };
+        assert_eq!((told.stream, told.reports, told.lost), (0, 1, -3));
+        // 480 ticks of 48 kHz are 10 ms; 40.25 ms are 402.5 tenths.
+        assert_eq!((told.jitter_mean_dms, told.jitter_max_dms), (Some(100), Some(100)));
+        assert_eq!((told.fraction_lost_max, told.rtt.count, told.rtt.last_dms), (12, 1, 403));
+        assert_eq!(summary.reflexive, "203.0.113.9:5000".parse().ok());
+        assert_eq!(summary.heard.as_ref().map(|rows| rows.len()), Some(0));
     }
 
     #[test]

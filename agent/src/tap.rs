@@ -37,6 +37,8 @@ pub struct Datagram<'a> {
     pub source: SocketAddr,
     /// Where it went.
     pub destination: SocketAddr,
+    /// The differentiated-services code point of its IP header (RFC 2474), 0..=63.
+    pub dscp: u8,
     /// Its payload as far as it was captured; often shorter than `wire_bytes`.
     pub payload: &'a [u8],
     /// The length of its payload on the wire, in bytes, by the UDP header.

@@ -184,6 +184,7 @@ const CORES: &[&str] = &[
     "agent/src/path/schedule.rs",
     "agent/src/path/session.rs",
     "agent/src/report.rs",
+    "agent/src/report/",
     "agent/src/rehearse/impair.rs",
     "agent/src/rehearse/random.rs",
     "agent/src/rehearse/rtp.rs",

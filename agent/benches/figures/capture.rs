@@ -63,6 +63,7 @@ impl Packet {
             at: self.at,
             source: self.source,
             destination: self.destination,
+            dscp: 0,
             payload: &self.rtp,
             wire_bytes: RTP_BYTES as u16,
         }

@@ -150,7 +150,7 @@ impl From<e_model::NetworkMos> for NetworkMos {
             degradation: found.degradation,
             r: found.rating.r,
             formula: found.rating.formula.name(),
-            codec: found.codec.name,
+            codec: found.codec.name(),
             codec_basis: match found.codec.basis {
                 Basis::Table => "g113".to_owned(),
                 Basis::Assumed(number) => format!("assumed-{number}"),

@@ -10,6 +10,8 @@ use roomtone_protocol::media::{Direction, Media, Transport};
 use crate::clock::Moment;
 
 use super::paths::PathKey;
+use super::reporter::Reporters;
+use super::rtcp;
 use super::rtp::RtpHeader;
 use super::rtt::RttTally;
 use super::stream::{Stream, StreamReport, StreamSpan};
@@ -36,6 +38,10 @@ pub struct Path {
     streams: Vec<Stream>,
     candidates: Vec<Stream>,
     streams_refused: u64,
+    /// The endpoint's address, as the latest answer to a check of ours named it.
+    reflexive: Option<SocketAddr>,
+    /// Who sends RTCP about the streams.
+    reporters: Option<Box<Reporters>>,
     /// Whether anything happened since the totals were reported last.
     news: bool,
     leg: Option<Leg>,
@@ -103,6 +109,8 @@ pub struct LegReport {
     pub rtt: RttTally,
     /// Packets of the interface that the tap lost while it lasted.
     pub tap_dropped: u64,
+    /// The endpoint's own address as the far end or a relay sees it, by the latest answer to a check of ours.
+    pub reflexive: Option<SocketAddr>,
     /// SSRCs beyond [`STREAMS_MAX`], packets not counted.
     pub streams_refused: u64,
     /// Its streams, in order of appearance.
@@ -124,6 +132,8 @@ impl Path {
             streams: Vec::new(),
             candidates: Vec::new(),
             streams_refused: 0,
+            reflexive: None,
+            reporters: None,
             news: true,
             leg: None,
         }
@@ -195,6 +205,47 @@ impl Path {
         self.rtt_interval.add(rtt);
     }
 
+    /// Notes the endpoint's address as an answer named it.
+    pub fn note_reflexive(&mut self, address: SocketAddr) {
+        self.reflexive = Some(address);
+    }
+
+    /// Takes a datagram that may be RTCP about its streams.
+    pub fn handle_rtcp(
+        &mut self,
+        bytes: &[u8],
+        wire_bytes: u16,
+        direction: Direction,
+        now: Moment,
+    ) {
+        if self.streams.is_empty() {
+            return;
+        }
+        let Some(compound) = rtcp::parse(bytes, wire_bytes) else {
+            if let (Some(reporters), Some(ssrc)) = (&mut self.reporters, rtcp::sender(bytes)) {
+                reporters.doubt(ssrc, direction);
+            }
+            return;
+        };
+        let streams = &self.streams;
+        let place = |ssrc: u32| {
+            streams.iter().position(|it| it.ssrc() == ssrc && it.direction() != direction)
+        };
+        let mut counted = Vec::new();
+        let reporters = self.reporters.get_or_insert_default();
+        reporters.handle(
+            compound,
+            direction,
+            now,
+            |ssrc| place(ssrc).is_some(),
+            |told| counted.extend(place(told.block.ssrc).map(|place| (place, *told))),
+        );
+        for (place, told) in counted {
+            self.news = true;
+            self.streams[place].note_reported(&told);
+        }
+    }
+
     /// Adds a transaction that was given up.
     pub fn note_unanswered(&mut self) {
         self.news = true;
@@ -206,25 +257,28 @@ impl Path {
     pub fn handle_rtp(
         &mut self,
         header: &RtpHeader,
+        dscp: u8,
         direction: Direction,
         relayed: bool,
         now: Moment,
     ) -> Option<Moment> {
         let is_same = |s: &Stream| s.ssrc() == header.ssrc && s.direction() == direction;
         if let Some(known) = self.streams.iter().position(is_same) {
+            self.streams[known].note_marking(dscp);
             self.streams[known].handle(header, now);
             self.compare_frames(known, header, direction);
             return None;
         }
         let Some(known) = self.candidates.iter().position(is_same) else {
-            self.admit(header, direction, now);
+            self.admit(header, dscp, direction, now);
             return None;
         };
         // Otherwise one stray packet would date a stream, and with it a call, back by days.
         if now.since(self.candidates[known].first_at()) >= CANDIDATE_LIFE {
-            self.candidates[known] = Stream::new(header, direction, now);
+            self.candidates[known] = begin(header, dscp, direction, now);
             return None;
         }
+        self.candidates[known].note_marking(dscp);
         if !self.candidates[known].handle(header, now) {
             return None;
         }
@@ -240,7 +294,7 @@ impl Path {
         Some(first_at)
     }
 
-    fn admit(&mut self, header: &RtpHeader, direction: Direction, now: Moment) {
+    fn admit(&mut self, header: &RtpHeader, dscp: u8, direction: Direction, now: Moment) {
         self.candidates.retain(|candidate| now.since(candidate.first_at()) < CANDIDATE_LIFE);
         if self.candidates.len() >= CANDIDATES_MAX
             && let Some(oldest) =
@@ -248,7 +302,7 @@ impl Path {
         {
             self.candidates.swap_remove(oldest);
         }
-        self.candidates.push(Stream::new(header, direction, now));
+        self.candidates.push(begin(header, dscp, direction, now));
     }
 
     fn make_room(&self) -> bool {
@@ -309,7 +363,12 @@ impl Path {
                 media: stream.media(),
                 span: stream.take_span(),
             })
-            .filter(|row| row.span.received > 0 || row.span.lost != 0 || row.span.duplicate > 0)
+            .filter(|row| {
+                let StreamSpan { received, lost, duplicate, playout, .. } = &row.span;
+                // A packet that fits no place is none of these, and moves the listener on all the same.
+                let is_heard = playout.is_some_and(|heard| heard.total_us > 0);
+                *received > 0 || *lost != 0 || *duplicate > 0 || is_heard
+            })
             .collect();
         if streams.is_empty() && rtt.count == 0 && rtt.unanswered == 0 && dropped == 0 {
             return None;
@@ -345,8 +404,16 @@ impl Path {
             closed: self.last_at,
             rtt: self.rtt,
             tap_dropped: tap_dropped - leg.tap_dropped_at_open,
+            reflexive: self.reflexive,
             streams_refused: self.streams_refused,
             streams: self.streams.iter().map(Stream::report).collect(),
         })
     }
+}
+
+/// A candidate, with how its first packet was marked.
+fn begin(header: &RtpHeader, dscp: u8, direction: Direction, now: Moment) -> Stream {
+    let mut stream = Stream::new(header, direction, now);
+    stream.note_marking(dscp);
+    stream
 }

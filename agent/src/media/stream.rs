@@ -14,8 +14,10 @@ use crate::clock::Moment;
 use super::clock_rate::{self, ClockRate};
 use super::heard::{Heard, HeardReport};
 use super::jitter::{Jitter, Tally};
+use super::marking::Marking;
 use super::playout::tally::PlayoutTally;
 use super::playout::{Content, Packet};
+use super::reporter::{Reported, Told};
 use super::rtp::RtpHeader;
 use super::seq::{Arrival, SequenceTracker};
 
@@ -60,6 +62,9 @@ pub struct Stream {
     repeats: u32,
     looked: u32,
     frames: Option<Box<Frames>>,
+    marking: Marking,
+    /// What its receiver told of it in RTCP, as few streams have it.
+    reported: Option<Box<Reported>>,
     before: Before,
 }
 
@@ -134,6 +139,10 @@ pub struct StreamReport {
     pub jitter_last: Option<Duration>,
     /// What a listener heard, for received audio of known clock.
     pub heard: Option<HeardReport>,
+    /// How its packets were marked, duplicates included.
+    pub marking: Marking,
+    /// What its receiver told of it in RTCP in the clear.
+    pub reported: Option<Reported>,
 }
 
 impl Stream {
@@ -160,6 +169,8 @@ impl Stream {
             repeats: 0,
             looked: 0,
             frames: None,
+            marking: Marking::default(),
+            reported: None,
             before: Before::default(),
         };
         stream.note_payload_type(header.payload_type);
@@ -296,6 +307,16 @@ impl Stream {
         }
     }
 
+    /// Notes how a packet of the stream was marked.
+    pub fn note_marking(&mut self, dscp: u8) {
+        self.marking.note(dscp);
+    }
+
+    /// Notes what its receiver told of it.
+    pub fn note_reported(&mut self, told: &Told) {
+        self.reported.get_or_insert_default().add(told);
+    }
+
     /// Whether the stream still has to be compared with its neighbours' frames.
     #[must_use]
     pub fn wants_comparison(&self) -> bool {
@@ -427,6 +448,8 @@ impl Stream {
             jitter: jitter.map(Jitter::total).unwrap_or_default(),
             jitter_last: jitter.and_then(Jitter::last),
             heard,
+            marking: self.marking,
+            reported: self.reported.as_deref().copied(),
         }
     }
 }

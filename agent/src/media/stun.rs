@@ -1,7 +1,9 @@
 //! STUN messages (RFC 8489 section 5) and the little of TURN (RFC 8656, \[MS-TURN\]) that hides media.
 //!
-//! Only what a passive observer needs: class, method, transaction id, one label and the datagram inside a Send or
-//! Data message. Attributes are walked as far as they were captured.
+//! Only what a passive observer needs: class, method, transaction id, one label, the address that an answer names and
+//! the datagram inside a Send or Data message. Attributes are walked as far as they were captured.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The transaction id of RFC 8489, or with the four bytes before it that of RFC 3489, where they are part of the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,7 +42,13 @@ const METHOD_DATA: u16 = 0x007;
 /// speak.
 const MS_TURN_SEND_REQUEST: u16 = 0x0004;
 const MS_TURN_DATA_INDICATION: u16 = 0x0115;
+/// What may have a length that is no multiple of four: these, and Allocate with its answers.
+const MS_TURN_KINDS: [u16; 5] =
+    [MS_TURN_SEND_REQUEST, MS_TURN_DATA_INDICATION, 0x0003, 0x0103, 0x0113];
 const ATTRIBUTE_DATA: u16 = 0x0013;
+const ATTRIBUTE_XOR_MAPPED_ADDRESS: u16 = 0x0020;
+/// The number of the same attribute in drafts of RFC 5389, which Teams relays answer Allocate with (\[MS-TURN\]).
+const MS_TURN_XOR_MAPPED_ADDRESS: u16 = 0x8020;
 const ATTRIBUTE_SOFTWARE: u16 = 0x8022;
 
 /// The SOFTWARE value by which a rehearsal makes itself known to every agent that sees its consent checks.
@@ -59,10 +67,10 @@ pub fn parse(bytes: &[u8], wire_bytes: u16) -> Option<StunHeader> {
         || length % 4 != 0
         || usize::from(length) + HEADER_BYTES != usize::from(wire_bytes)
     {
-        // [MS-TURN] relays send messages whose length is not a multiple of four.
+        // Relays that speak [MS-TURN], and whoever asks them, send messages whose length is not a multiple of four.
         let ms_turn = head[4..8] == COOKIE
             && usize::from(length) + HEADER_BYTES == usize::from(wire_bytes)
-            && matches!(kind, MS_TURN_SEND_REQUEST | MS_TURN_DATA_INDICATION | 0x0113);
+            && MS_TURN_KINDS.contains(&kind);
         if !ms_turn {
             return None;
         }
@@ -103,6 +111,37 @@ pub fn is_rehearsal(bytes: &[u8]) -> bool {
     })
 }
 
+/// The address to which an answer went, as its sender saw it: XOR-MAPPED-ADDRESS of RFC 8489 section 14.2.
+///
+/// `None` where the attribute is absent, malformed or not captured. MAPPED-ADDRESS will not do: middle boxes rewrite
+/// it, and Teams relays put their own address there.
+#[must_use]
+pub fn reflexive(answer: &[u8]) -> Option<SocketAddr> {
+    // Cookie and transaction id: what address and port are disguised with.
+    let key: &[u8; 16] = answer.get(4..)?.first_chunk()?;
+    if !key.starts_with(&COOKIE) {
+        return None;
+    }
+    let attribute = Attributes::of(answer).find(|attribute| {
+        matches!(attribute.kind, ATTRIBUTE_XOR_MAPPED_ADDRESS | MS_TURN_XOR_MAPPED_ADDRESS)
+    })?;
+    let (&[_, family, high, low], address) = attribute.captured.split_first_chunk()?;
+    let port = u16::from_be_bytes([high ^ key[0], low ^ key[1]]);
+    let ip = match (family, attribute.wire_bytes) {
+        (1, 8) => {
+            let address: &[u8; 4] = address.first_chunk()?;
+            IpAddr::V4(Ipv4Addr::from(std::array::from_fn(|n| address[n] ^ key[n])))
+        }
+        (2, 20) => {
+            let address: &[u8; 16] = address.first_chunk()?;
+            let octets: [u8; 16] = std::array::from_fn(|n| address[n] ^ key[n]);
+            IpAddr::V6(Ipv6Addr::from(octets))
+        }
+        _ => return None,
+    };
+    (port != 0 && !ip.is_unspecified()).then(|| SocketAddr::new(ip, port))
+}
+
 struct Attribute<'a> {
     kind: u16,
     captured: &'a [u8],
@@ -137,7 +176,7 @@ impl<'a> Iterator for Attributes<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MessageClass, is_rehearsal, parse, relayed};
+    use super::{MessageClass, is_rehearsal, parse, reflexive, relayed};
 
     /// RFC 5769 section 2.1, the head of the sample request (108 bytes in all).
     const RFC_5769_REQUEST: [u8; 40] = [
@@ -184,6 +223,17 @@ mod tests {
     }
 
     #[test]
+    fn odd_length_is_taken_from_ms_turn_only() {
+        // As a Teams relay answers Allocate: 133 bytes behind the head.
+        let mut message = RFC_5769_REQUEST;
+        message[..4].copy_from_slice(&[0x01, 0x03, 0, 133]);
+        assert_eq!(parse(&message, 153).map(|header| header.method), Some(3));
+        assert_eq!(parse(&message, 154), None);
+        message[1] = 0x01; // a Binding answer
+        assert_eq!(parse(&message, 153), None);
+    }
+
+    #[test]
     fn data_indication_gives_the_datagram_inside_even_when_cut() {
         let mut message = vec![0x00, 0x17, 0x00, 0x20, 0x21, 0x12, 0xa4, 0x42];
         message.extend([7; 12]);
@@ -192,6 +242,59 @@ mod tests {
         assert_eq!(relayed(&message), Some((&[0x80, 0x6f, 0x00, 0x01][..], 14)));
         message[1] = 0x01; // a Binding request has no datagram inside
         assert_eq!(relayed(&message), None);
+    }
+
+    /// RFC 5769 sections 2.2 and 2.3: the heads of the sample responses, as far as XOR-MAPPED-ADDRESS.
+    fn rfc_5769_response(attribute: &[u8]) -> Vec<u8> {
+        let software = [0x80, 0x22, 0x00, 0x0b, 0x74, 0x65, 0x73, 0x74, 0x20, 0x76, 0x65, 0x63];
+        let mut message = vec![0x01, 0x01, 0x00, 0x3c, 0x21, 0x12, 0xa4, 0x42];
+        message.extend(&RFC_5769_REQUEST[8..20]);
+        message.extend(software);
+        message.extend([0x74, 0x6f, 0x72, 0x20]);
+        message.extend(attribute);
+        message
+    }
+
+    const IPV4: [u8; 12] = [0x00, 0x20, 0x00, 0x08, 0x00, 0x01, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43];
+    const IPV6: [u8; 24] = [
+        0x00, 0x20, 0x00, 0x14, 0x00, 0x02, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3, 0xf1,
+        0x79, 0xbc, 0x25, 0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9,
+    ];
+
+    #[test]
+    fn rfc_5769_sample_responses_name_their_addresses() {
+        let expected = "192.0.2.1:32853".parse().ok();
+        assert_eq!(reflexive(&rfc_5769_response(&IPV4)), expected);
+        let expected = "[2001:db8:1234:5678:11:2233:4455:6677]:32853".parse().ok();
+        assert_eq!(reflexive(&rfc_5769_response(&IPV6)), expected);
+    }
+
+    #[test]
+    fn address_that_is_cut_odd_or_nobodys_is_none() {
+        for attribute in [&IPV4[..], &IPV6] {
+            let message = rfc_5769_response(attribute);
+            for captured in 0..message.len() {
+                assert_eq!(reflexive(&message[..captured]), None, "{captured}");
+            }
+        }
+        let changed = |at: usize, value: u8| {
+            let mut attribute = IPV4;
+            attribute[at] = value;
+            reflexive(&rfc_5769_response(&attribute))
+        };
+        assert_eq!(changed(5, 2), None, "an IPv6 address of four bytes");
+        assert_eq!(changed(5, 3), None, "no family");
+        assert_eq!(changed(1, 0x01), None, "MAPPED-ADDRESS");
+        let nobody = [0, 0x20, 0, 8, 0, 1, 0x21, 0x12, 0xe1, 0x12, 0xa6, 0x43];
+        assert_eq!(reflexive(&rfc_5769_response(&nobody)), None, "port 0");
+    }
+
+    #[test]
+    fn relays_of_teams_name_it_by_another_number() {
+        let mut attribute = IPV4;
+        attribute[0] = 0x80;
+        let expected = "192.0.2.1:32853".parse().ok();
+        assert_eq!(reflexive(&rfc_5769_response(&attribute)), expected);
     }
 
     #[test]

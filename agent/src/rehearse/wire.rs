@@ -329,5 +329,6 @@ fn datagram(
     at: Moment,
 ) -> Datagram<'_> {
     let wire_bytes = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-    Datagram { at, source, destination, payload, wire_bytes }
+    // What the network makes of a marking is not the watch's business here.
+    Datagram { at, source, destination, dscp: 0, payload, wire_bytes }
 }

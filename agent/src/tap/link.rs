@@ -65,6 +65,8 @@ pub struct UdpHead {
     pub source: SocketAddr,
     /// Where it went.
     pub destination: SocketAddr,
+    /// The differentiated-services code point of its IP header, 0..=63.
+    pub dscp: u8,
     /// Where its payload begins, in bytes from the start of the frame.
     pub payload_start: usize,
     /// Where the captured part of its payload ends; never before `payload_start`, never after the frame.
@@ -81,6 +83,7 @@ impl UdpHead {
             at,
             source: self.source,
             destination: self.destination,
+            dscp: self.dscp,
             payload: frame.get(self.payload_start..self.payload_end).unwrap_or_default(),
             wire_bytes: self.wire_bytes,
         }
@@ -223,7 +226,10 @@ impl Frame<'_> {
         let extent = Extent { end: at + total_bytes, more_fragments: fragment & 0x2000 != 0 };
         let udp = self.udp(at + head_bytes, extent)?;
         let [.., s0, s1, s2, s3, d0, d1, d2, d3] = head;
-        Ok(udp.between(Ipv4Addr::new(s0, s1, s2, s3).into(), Ipv4Addr::new(d0, d1, d2, d3).into()))
+        let (source, destination) =
+            (Ipv4Addr::new(s0, s1, s2, s3).into(), Ipv4Addr::new(d0, d1, d2, d3).into());
+        // The lower two bits are those of congestion notification (RFC 3168).
+        Ok(udp.between(source, destination, head[1] >> 2))
     }
 
     /// RFC 8200 3 and 4. A jumbogram (payload length 0) is malformed here: no UDP over it fits a `u16`.
@@ -241,7 +247,10 @@ impl Frame<'_> {
             match next {
                 PROTOCOL_UDP => {
                     let udp = self.udp(position, extent)?;
-                    return Ok(udp.between(ipv6_address(&head, 8), ipv6_address(&head, 24)));
+                    let (source, destination) = (ipv6_address(&head, 8), ipv6_address(&head, 24));
+                    // The traffic class lies across the first two bytes.
+                    let dscp = head[0] << 2 & 0x3c | head[1] >> 6;
+                    return Ok(udp.between(source, destination, dscp));
                 }
                 // Hop-by-hop options, routing, destination options: next header, then length in 8 bytes beyond the
                 // first.
@@ -319,10 +328,11 @@ struct Udp {
 
 impl Udp {
     #[inline]
-    fn between(self, source: IpAddr, destination: IpAddr) -> UdpHead {
+    fn between(self, source: IpAddr, destination: IpAddr, dscp: u8) -> UdpHead {
         UdpHead {
             source: SocketAddr::new(source, self.source),
             destination: SocketAddr::new(destination, self.destination),
+            dscp,
             payload_start: self.payload_start,
             payload_end: self.payload_end,
             wire_bytes: self.wire_bytes,

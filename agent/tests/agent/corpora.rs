@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::fuzz_bodies::{
-    block, capture_file, configuration, context, host, link, netlink, rtp, stun_turn, watch,
+    block, capture_file, configuration, context, host, link, netlink, rtcp, rtp, stun_turn, watch,
 };
 use roomtone_agent::network::message::{Ask, request};
 
@@ -52,6 +52,12 @@ fn configuration_holds_on_its_corpus() {
 fn context_holds_on_its_corpus() {
     seed("context", context_seeds());
     replay("context", context::body);
+}
+
+#[test]
+fn rtcp_holds_on_its_corpus() {
+    seed("rtcp", rtcp_seeds());
+    replay("rtcp", rtcp::body);
 }
 
 #[test]
@@ -139,6 +145,29 @@ fn link_seeds() -> Vec<Vec<u8>> {
         ]
     });
     frames.map(|(link, frame)| [&[link, 0, 9][..], &frame].concat()).collect()
+}
+
+/// Compounds behind their length on the wire: whole, cut, padded, and what SRTCP looks like.
+fn rtcp_seeds() -> Vec<Vec<u8>> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect();
+    let block = [9, 0x4000_0005, 0x1_0005, 160, 0x1122_3344, 0x1_0000];
+    let sender: Vec<u8> =
+        words(&[&[0x81c8_000c, 7, 0xaabb_1122, 0x3344_ccdd, 960, 50, 8_000][..], &block].concat());
+    let receiver: Vec<u8> = words(&[&[0x82c9_000d, 8][..], &block, &block].concat());
+    let names: Vec<u8> = words(&[0x81ca_0003, 7, 0x0106_6162, 0x6364_6566]);
+    let padded: Vec<u8> = words(&[0xa1cb_0002, 7, 4]);
+    let feedback: Vec<u8> = words(&[0x81ce_0002, 7, 9]);
+    let whole = [&sender[..], &receiver, &feedback, &names].concat();
+    let on_wire = |wire: usize, bytes: &[u8]| [&(wire as u16).to_be_bytes()[..], bytes].concat();
+    vec![
+        on_wire(whole.len(), &whole),
+        on_wire(whole.len(), &whole[..100]),
+        on_wire(sender.len() + 12, &[&sender[..], &padded].concat()),
+        on_wire(sender.len() + 14, &[&sender[..], &[0x55; 14]].concat()),
+        on_wire(sender.len() + 20, &[&sender[..], &[0x55; 20]].concat()),
+        on_wire(8, &[0x80, 201, 0, 1, 0, 0, 0, 7]),
+        on_wire(65_532, &[0x9f, 200, 0xff, 0xfe, 0, 0, 0, 7]),
+    ]
 }
 
 /// Texts of a collector, and what an agent keeps of them.

@@ -8,6 +8,7 @@ pub(crate) mod host;
 pub(crate) mod ledger;
 pub(crate) mod link;
 pub(crate) mod netlink;
+pub(crate) mod rtcp;
 pub(crate) mod rtp;
 pub(crate) mod stun_turn;
 pub(crate) mod watch;

@@ -17,6 +17,7 @@ mod enroll;
 mod frames;
 mod function;
 mod fuzz_bodies;
+mod leg_records;
 mod media;
 mod media_context;
 mod network_kinds;

@@ -204,7 +204,7 @@ proptest! {
             let (source, destination) = if *leaves { (local, remote) } else { (remote, local) };
             let wire_bytes = payload.len() as u16;
             let at = at(at_ms * 1_000_000);
-            watch.handle_datagram(&Datagram { at, source, destination, payload, wire_bytes });
+            watch.handle_datagram(&Datagram { at, source, destination, dscp: 0, payload, wire_bytes });
             events.extend(std::iter::from_fn(|| watch.poll_event()));
         }
         watch.handle_timeout(at(speech_ms * 1_000_000) + Duration::from_secs(60));

@@ -321,3 +321,27 @@ fn numbers_of_libpcap_and_of_files_name_the_same_links() {
     let readable = (0..=1_000).filter(|&number| LinkType::from_number(number).is_some()).count();
     assert_eq!(readable, expected.len());
 }
+
+#[test]
+fn code_point_is_read_in_both_families_without_the_congestion_bits() {
+    // Expedited forwarding (46) and both bits of RFC 3168: 46 * 4 + 3 = 0xbb.
+    let (mut v4, mut v6) = (v4(), v6());
+    assert_eq!(
+        (whole(LinkType::RawIp, &v4).unwrap().dscp, whole(LinkType::RawIp, &v6).unwrap().dscp),
+        (0, 0)
+    );
+    v4[1] = 0xbb;
+    // Version 6, then the class across two bytes, then the flow label.
+    (v6[0], v6[1]) = (0x6b, 0xbf);
+    for packet in [&v4, &v6] {
+        assert_eq!(whole(LinkType::RawIp, packet).unwrap().dscp, 46);
+        let tagged = ethernet(&[0x8100], packet);
+        let head = whole(LinkType::Ethernet, &tagged).unwrap();
+        assert_eq!(head.datagram(Moment::ORIGIN, &tagged).dscp, 46, "behind a tag");
+        let ether_type = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
+        assert_eq!(network(ether_type, packet, packet.len() as u32).unwrap().dscp, 46, "live");
+    }
+    (v4[1], v6[0], v6[1]) = (0xff, 0x6f, 0xff);
+    let found = [&v4, &v6].map(|packet| whole(LinkType::RawIp, packet).unwrap().dscp);
+    assert_eq!(found, [63, 63], "never more than six bits");
+}

@@ -16,6 +16,8 @@ pub(crate) const REMOTE: &str = "198.51.100.7:3478";
 pub(crate) struct World {
     pub(crate) watch: Watch,
     pub(crate) events: Vec<Event>,
+    /// How what is sent from now on is marked.
+    pub(crate) dscp: u8,
 }
 
 /// One RTP packet, with what tests vary.
@@ -71,7 +73,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let local = vec![address(LOCAL).ip()];
         let watch = Watch::new(Options { local, call_idle: CALL_IDLE, seed: 1 });
-        Self { watch, events: Vec::new() }
+        Self { watch, events: Vec::new(), dscp: 0 }
     }
 
     /// From the far end to the endpoint.
@@ -89,6 +91,7 @@ impl World {
             at,
             source: address(source),
             destination: address(destination),
+            dscp: self.dscp,
             payload,
             wire_bytes: payload.len() as u16,
         });

@@ -74,7 +74,14 @@ impl World {
         let (source, destination) =
             if path & 0x80 == 0 { (remote, local) } else { (local, remote) };
         let at = Moment::from_nanos(self.now);
-        self.watch.handle_datagram(&Datagram { at, source, destination, payload, wire_bytes });
+        self.watch.handle_datagram(&Datagram {
+            at,
+            source,
+            destination,
+            dscp: path & 0x3f,
+            payload,
+            wire_bytes,
+        });
         self.drain();
     }
 
