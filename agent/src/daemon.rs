@@ -566,13 +566,15 @@ impl Journal<'_, '_> {
         }
         let mut judged = Vec::new();
         self.surroundings.note(&event, self.calls.as_ref(), &mut judged);
+        // A leg whose intervals leave something out does so every ten seconds, and its summary too: once is enough.
+        let is_summary = matches!(event, Event::LegSummary { .. });
         let before = self.recorder.left_out();
         self.recorder.handle(event, wall, &mut self.records);
         // Behind the end of the call that they are of.
         self.records.append(&mut judged);
         let left_out = self.recorder.left_out();
-        if left_out > before {
-            tracing::warn!(left_out, "a leg has more streams than its summary can name");
+        if is_summary && left_out > before {
+            tracing::warn!(left_out, "a leg has more streams than its records can name");
         }
     }
 

@@ -7,6 +7,7 @@ use roomtone_agent::clock::WallOffset;
 use roomtone_agent::media::Event;
 use roomtone_agent::media::context::ContextTaken;
 use roomtone_agent::media::leg::{INTERVAL, IntervalReport, LegReport};
+use roomtone_agent::media::reporter::PROVING;
 use roomtone_agent::media::stream::{StreamReport, StreamSpan};
 use roomtone_agent::report::Recorder;
 use roomtone_protocol::frame::{decode, encode_record};
@@ -157,6 +158,10 @@ fn check_totals(totals: &StreamReport) {
     assert!(totals.reordered < totals.received);
     assert!(totals.jitter.mean() <= totals.jitter.max());
     assert!(totals.jitter.max().is_none_or(|jitter| jitter < Duration::from_secs(5)));
+    if let Some(reported) = &totals.reported {
+        assert!(reported.reports >= u32::from(PROVING) && reported.rtt.count <= reported.reports);
+    }
+    assert!(totals.marking.code_point() < 64);
     let Some(heard) = &totals.heard else { return };
     assert!(heard.total.concealed_us <= heard.total.total_us);
     assert_eq!(heard.total.played, heard.burst.received);

@@ -21,6 +21,11 @@ pub(crate) fn body(input: &[u8]) {
     if stun::is_rehearsal(bytes) {
         assert!(bytes.windows(REHEARSAL_SOFTWARE.len()).any(|part| part == REHEARSAL_SOFTWARE));
     }
+    if let Some(address) = stun::reflexive(bytes) {
+        assert!(address.port() != 0 && !address.ip().is_unspecified());
+        let shorter = stun::reflexive(&bytes[..bytes.len() - 1]);
+        assert!(shorter.is_none_or(|shorter| shorter == address), "a cut makes no other address");
+    }
     if let Some((inner, _)) = stun::relayed(bytes) {
         assert!(is_inside(inner, bytes));
     }
