@@ -1,13 +1,14 @@
 //! The roomtone collector: takes in what agents measured, stores it per leg and shows it.
 //!
 //! The way of a record: [`ingest`] takes frames off a connection, the store's writer thread commits them in groups,
-//! and only then the ack goes back. Reading goes the other way, from [`store`] through [`call`] to [`report`].
-//! [`fleet`] sets endpoints to what an operator wants and keeps how they are, [`admin`] takes an operator's requests.
+//! and only then the ack goes back. Reading goes the other way, from [`store`] through [`call`] and [`classify`], which
+//! judges, to [`report`]. [`fleet`] sets endpoints to what an operator wants and keeps how they are, [`admin`] takes an operator's requests.
 //! `server.rs` connects the parts, `cli.rs` is what a person types.
 #![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod call;
+pub mod classify;
 pub mod cli;
 pub mod clock;
 pub mod config;
