@@ -2,10 +2,12 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (the command line or the config file).
 
+mod calls;
 mod configuration;
 mod fleet;
 mod identity;
 mod networks;
+mod verdicts;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -30,8 +32,11 @@ use crate::fleet::settings::SettingsError;
 use crate::identity::authority::AuthorityError;
 use crate::identity::init::{InitError, SYSTEM_CONFIG};
 use crate::identity::registry::RegistryError;
+use crate::judge::ChoiceError;
+use crate::judge::again::AgainError;
 use crate::naming::{self, NameError};
-use crate::report::json::{self, Detail};
+use crate::report::json;
+use crate::report::verdict::Ratings;
 use crate::report::{Names, devices, table, watch::Watch};
 use crate::server::{self, ServeError};
 use crate::store::sqlite::SqliteReader;
@@ -63,13 +68,20 @@ enum Command {
         /// The most calls to list.
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
+        /// Only poor meetings; rehearsals are none.
+        #[arg(long)]
+        poor: bool,
+        #[command(flatten)]
+        judging: verdicts::Judging,
         #[command(flatten)]
         reading: Reading,
     },
-    /// Show one call leg by leg.
+    /// Show one call leg by leg, and how it was.
     Call {
         /// The call's id, as `calls` lists it: 16 hexadecimal digits.
         id: CallId,
+        #[command(flatten)]
+        judging: verdicts::Judging,
         #[command(flatten)]
         reading: Reading,
     },
@@ -151,6 +163,13 @@ enum Command {
     /// yet.
     #[command(subcommand)]
     Network(networks::NetworkCommand),
+    /// Judge the calls of the past anew, by the config's rule set or another one.
+    ///
+    /// Verdicts of each rule set are kept beside those of others. `serve` may run meanwhile.
+    Reclassify(verdicts::ReclassifyArguments),
+    /// List and print the rule sets that calls are judged by, and check own ones.
+    #[command(subcommand)]
+    Rules(verdicts::RulesCommand),
     /// Tell how a running `serve` stands, whom it turned away, and how the endpoints are.
     Status {
         #[command(flatten)]
@@ -335,6 +354,15 @@ pub enum CommandError {
         /// Which.
         revision: u32,
     },
+    /// There is no such rule set.
+    #[error(transparent)]
+    Rules(#[from] ChoiceError),
+    /// The book of verdicts cannot be used.
+    #[error(transparent)]
+    Verdicts(#[from] crate::judge::book::BookError),
+    /// History was not judged to its end.
+    #[error(transparent)]
+    Again(#[from] AgainError),
     /// A file of networks gave no answer, or not the one that was hoped for.
     #[error(transparent)]
     Network(#[from] networks::NetworkError),
@@ -355,6 +383,7 @@ impl CommandError {
             | Self::NoPlace
             | Self::NoSetting(_)
             | Self::NoSite { .. }
+            | Self::Rules(ChoiceError::Unknown { .. })
             | Self::Book(BookError::Settings(_)) => 2,
             Self::Serve(_)
             | Self::Store(_)
@@ -384,6 +413,9 @@ impl CommandError {
             | Self::Failing { .. }
             | Self::Superseded { .. }
             | Self::Network(_)
+            | Self::Rules(ChoiceError::Read { .. } | ChoiceError::File { .. })
+            | Self::Verdicts(_)
+            | Self::Again(_)
             | Self::NoRandomness
             | Self::Output(_) => 1,
         }
@@ -408,8 +440,11 @@ impl Cli {
                 telemetry::start(&config.log_level);
                 Ok(server::serve(&config)?)
             }
-            Command::Calls { since, limit, reading } => calls(since, limit as usize, &reading),
-            Command::Call { id, reading } => call(id, &reading),
+            Command::Calls { since, limit, poor, judging, reading } => {
+                let chosen = if poor { calls::Chosen::Poor } else { calls::Chosen::All };
+                calls::calls(since, limit as usize, chosen, &judging, &reading)
+            }
+            Command::Call { id, judging, reading } => calls::call(id, &judging, &reading),
             Command::Endpoints(arguments) => fleet::endpoints(&arguments),
             Command::Episodes { endpoint, open, since, limit, reading } => {
                 let choice = Choice {
@@ -429,45 +464,14 @@ impl Cli {
             Command::Endpoint(command) => identity::endpoint(command),
             Command::Config(command) => configuration::configure(command),
             Command::Network(command) => networks::run(&command),
+            Command::Reclassify(arguments) => verdicts::reclassify(&arguments),
+            Command::Rules(command) => verdicts::rules(&command),
             Command::Status { reading } => identity::status(&reading),
             Command::DevCertificates { directory, endpoint_names } => {
                 make_certificates(&directory, &endpoint_names)
             }
         }
     }
-}
-
-fn calls(since: Duration, limit: usize, reading: &Reading) -> Result<(), CommandError> {
-    let reader = reading.place.open()?;
-    let now_us = clock::wall_us();
-    let endpoints = reader.endpoints()?;
-    let facts = reader.recent_calls(now_us.saturating_sub(micros(since)), limit)?;
-    let views = views(&facts, &endpoints, now_us);
-    let names = Names::new(&endpoints);
-    if reading.json {
-        let calls =
-            views.iter().map(|view| json::Call::new(view, &names, Detail::Totals)).collect();
-        return print_json(&json::Calls { calls });
-    }
-    print(&table::calls(&views, &names))
-}
-
-fn call(id: CallId, reading: &Reading) -> Result<(), CommandError> {
-    let reader = reading.place.open()?;
-    let now_us = clock::wall_us();
-    let endpoints = reader.endpoints()?;
-    let views = views(&reader.call(id)?, &endpoints, now_us);
-    if views.is_empty() {
-        return Err(CommandError::NoCall { id });
-    }
-    let names = Names::new(&endpoints);
-    if reading.json {
-        let calls =
-            views.iter().map(|view| json::Call::new(view, &names, Detail::Intervals)).collect();
-        return print_json(&json::Calls { calls });
-    }
-    let texts: Vec<String> = views.iter().map(|view| table::call(view, &names)).collect();
-    print(&texts.join("\n"))
 }
 
 fn views(calls: &[CallFacts], endpoints: &[EndpointFacts], now_us: u64) -> Vec<CallView> {
@@ -581,7 +585,7 @@ fn watch(place: &Place) -> Result<(), CommandError> {
             // Home and clear to the end (ECMA-48 CUP, ED): no flicker and no scrollback.
             print(&format!(
                 "\x1b[H\x1b[Jlive calls at {time} UTC, Ctrl-C ends\n\n{}",
-                table::calls(&views, &names)
+                table::calls(&views, &names, &Ratings::default())
             ))?;
         } else {
             for line in watch.handle_calls(&views, &names) {
@@ -631,12 +635,12 @@ impl Place {
         self.find(|config| config.registry, |store| store.join(config::REGISTRY))
     }
 
-    /// A path that the config file names, or where it is by default in the store's directory.
-    fn find(
+    /// What the config file names, or what it is by default for a store's directory.
+    fn find<T>(
         &self,
-        configured: impl FnOnce(Config) -> PathBuf,
-        in_store: impl FnOnce(&Path) -> PathBuf,
-    ) -> Result<PathBuf, CommandError> {
+        configured: impl FnOnce(Config) -> T,
+        in_store: impl FnOnce(&Path) -> T,
+    ) -> Result<T, CommandError> {
         let file = match (&self.config, &self.store) {
             (None, Some(directory)) => return Ok(in_store(directory)),
             (Some(file), _) => file,

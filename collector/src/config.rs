@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use crate::classify::{rule_file, rules};
 use crate::identity::reach::Reach;
 use crate::identity::standing::Required;
 use crate::ingest::quic::Limits;
+use crate::judge::Choice;
 use crate::{likeness, text};
 
 /// One option.
@@ -59,6 +61,8 @@ pub enum Kind {
     OptionalReach,
     /// True or false.
     Flag(bool),
+    /// The id of a rule set or a path.
+    Rules(&'static str),
 }
 
 /// Every option, in the order of the README.
@@ -98,6 +102,12 @@ pub const REFERENCE: &[OptionReference] = &[
         kind: Kind::Number { default: 30, min: 1, max: 3_650 },
         unit: "days",
         help: "day files older than this are unlinked",
+    },
+    OptionReference {
+        key: "judge.rules",
+        kind: Kind::Rules(rules::DEFAULT),
+        unit: "rule set",
+        help: "by what calls are judged: seed-1, cqd-classic-1, cqd-current-1, or a file of an operator's own rules",
     },
     OptionReference {
         key: "admin.socket",
@@ -176,6 +186,8 @@ pub struct Config {
     pub store: PathBuf,
     /// `store.retention_days`.
     pub retention_days: u32,
+    /// `judge.rules`.
+    pub rules: Choice,
     /// `admin.socket`.
     pub admin_socket: PathBuf,
     /// `identity.address`, if it is set.
@@ -289,6 +301,7 @@ impl Config {
             client_ca: values.path("tls.client_ca")?,
             store: values.path("store.directory")?,
             retention_days: values.number("store.retention_days")?,
+            rules: values.rules("judge.rules")?,
             admin_socket: values.store_path("admin.socket")?,
             reach: values.reach("identity.address")?,
             authority_key: values.optional_path("identity.authority_key")?,
@@ -323,6 +336,9 @@ pub fn reference_text() -> String {
                 ("\"\"".to_owned(), format!("{}, or empty", option.unit))
             }
             Kind::Flag(default) => (default.to_string(), "true|false".to_owned()),
+            Kind::Rules(default) => {
+                (default.to_owned(), format!("{}, or a TOML file", rule_file::built_in_words()))
+            }
         };
         let _ = writeln!(text, "  {} = {default}  ({range})", option.key);
         let _ = writeln!(text, "      {}", option.help);
@@ -427,6 +443,18 @@ impl Values<'_> {
         required.ok_or_else(|| self.wrong(key, "true or false".to_owned(), value))
     }
 
+    fn rules(&self, key: &'static str) -> Result<Choice, ConfigError> {
+        let (Kind::Rules(default), value) = self.option(key) else { unreachable!("{key}") };
+        let default = Value::from(default);
+        let value = value.unwrap_or(&default);
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let chosen = value.as_str().and_then(|given| Choice::parse(given, folder).ok());
+        chosen.ok_or_else(|| {
+            let words = rule_file::built_in_words();
+            self.wrong(key, format!("one of {words}, or a path with a `/` or a `.`"), value)
+        })
+    }
+
     fn path_in(
         &self,
         folder: &Path,
@@ -495,6 +523,8 @@ mod tests {
         assert_eq!(config.store, Path::new("/etc/roomtone/../var"));
         assert_eq!(config.key, Path::new("/run/key"));
         assert_eq!(config.admin_socket, Path::new("/etc/roomtone/../var/collector.sock"));
+        let config = parse("[judge]\nrules = \"ours.toml\"").unwrap();
+        assert_eq!(config.rules, Choice::File("/etc/roomtone/ours.toml".into()));
         let config = parse("[admin]\nsocket = \"/run/roomtone/admin\"").unwrap();
         assert_eq!(config.admin_socket, Path::new("/run/roomtone/admin"));
     }
@@ -526,6 +556,10 @@ mod tests {
             ("[listen]\naddress = 4433", "like \"[::]:4433\" or \"0.0.0.0:4433\", found 4433"),
             ("[log]\nlevel = \"loud\"", "must be one of error, warn, info, debug, trace"),
             ("[tls]\nkey = \"\"", "`tls.key` must be a path"),
+            (
+                "[judge]\nrules = \"seed\"",
+                "must be one of seed-1, cqd-classic-1, cqd-current-1, or a path",
+            ),
             ("[identity]\nrequired = 1", "must be true or false, found 1"),
             ("[identity]\naddress = \"rooms\"", "must be a host and port like"),
             ("[identity]\nauthority_key = 3", "must be a path, found 3"),

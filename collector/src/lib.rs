@@ -16,6 +16,7 @@ pub mod dev_certificates;
 pub mod fleet;
 pub mod identity;
 pub mod ingest;
+pub mod judge;
 pub mod likeness;
 pub mod naming;
 pub mod networks;

@@ -50,3 +50,28 @@ pub fn give_to_folder_owner(path: &Path) -> io::Result<()> {
     let owner = fs::metadata(folder)?;
     chown(path, Some(owner.uid()), Some(owner.gid()))
 }
+
+/// Renames a damaged database and its companions out of the way and returns its new name.
+///
+/// # Errors
+/// [`io::Error`] of the first rename that went wrong.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let named = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let free = (1..=ASIDE_MAX).map(|it| format!(".damaged-{it}")).find(|it| !named(it).exists());
+    let aside = free.unwrap_or_else(|| ".damaged-1".to_owned());
+    for companion in ["-wal", "-shm"] {
+        match fs::rename(named(companion), named(&format!("{aside}{companion}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) | Ok(()) => {}
+        }
+    }
+    fs::rename(path, named(&aside))?;
+    Ok(named(&aside))
+}
+
+/// The most damaged databases of one name that are kept; the oldest name is used again.
+const ASIDE_MAX: u32 = 8;

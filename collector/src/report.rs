@@ -1,6 +1,6 @@
 //! What a person or a script gets to read: [`json`], [`table`] and [`devices`] make text of views, [`watch`] follows
 //! live calls, [`fleet`] and [`configuration`] show the endpoints themselves and what they are set to, [`networks`]
-//! what a file of buildings says.
+//! what a file of buildings says, [`verdict`] how calls were judged.
 //!
 //! Numbers become milliseconds and ratios only here. Whatever came from a peer is escaped before it reaches a terminal.
 
@@ -11,6 +11,7 @@ pub mod identity;
 pub mod json;
 pub mod networks;
 pub mod table;
+pub mod verdict;
 pub mod watch;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! `serve`: connects listener, admin socket, writer and store, and stops them in an orderly manner.
 //!
 //! Order of stopping: the admin socket goes, connections flush and get their last acks, the listener closes, what the
-//! fleet said last is written, the writer's queue runs dry, the store closes. A second signal is not needed: the whole
+//! fleet said last is written, the writer's queue runs dry, the store closes, and with it the judge ends. A second signal is not needed: the whole
 //! takes about two seconds at most.
 
 use std::io;
@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::socket::{AdminError, AdminSocket, Desk};
+use crate::classify::rules::RuleSet;
 use crate::clock;
 use crate::config::Config;
 use crate::fleet::book::{self, Book, BookError};
@@ -28,8 +29,13 @@ use crate::ingest::downlink::Downlinks;
 use crate::ingest::quic::{Links, ListenError, QuicListener, Surroundings};
 use crate::ingest::tls::{self, ServerCertificate, TlsConfig, TlsError, TlsFiles};
 use crate::ingest::writer::{self, WriterQueue};
+use crate::judge::ChoiceError;
+use crate::judge::again::{AgainError, Bench};
+use crate::judge::shelf::Shelf;
+use crate::judge::touched::{self, Touches};
+use crate::judge::{book as verdicts, live};
 use crate::store::StoreError;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{SqliteReader, SqliteStore};
 use crate::systemd::Supervisor;
 
 /// Why `serve` ended without being told to. Each is one line.
@@ -47,6 +53,9 @@ pub enum ServeError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] ChoiceError),
     /// The address cannot be used.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -76,6 +85,7 @@ pub enum ServeError {
 pub fn serve(config: &Config) -> Result<(), ServeError> {
     let mut supervisor = Supervisor::from_environment();
     let keys = Keys::load(config)?;
+    let rules = config.rules.load()?;
     // The registry lies beside the store, whose folder may not be there before.
     let store = SqliteStore::open(&config.store, config.retention_days, clock::wall_us())?;
     let registry = Registry::open(&config.registry)?;
@@ -87,6 +97,8 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .map_err(|source| ServeError::System { what: "an async runtime", source })?;
+    let (store, touches) = touched::telling(Box::new(store));
+    let judge = start_judge(config, rules, touches)?;
     let (queue, writer) = writer::spawn(Box::new(store), clock::wall_us, runtime.handle().clone())
         .map_err(|source| ServeError::System { what: "a thread", source })?;
     let rounds = Rounds::start(fleet.clone())
@@ -124,10 +136,44 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     rounds.finish();
     // Every queue is gone by now, so the writer finishes what it has and ends; the runtime lives until then.
     let ended = writer.join();
+    if judge.is_some_and(|it| it.join().is_err()) {
+        tracing::error!(
+            "the judge ended unexpectedly: what it left out is judged at the next start"
+        );
+    }
     served?;
     ended.map_err(|_| ServeError::Writer { directory: config.store.clone() })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The judge by its book; where that cannot be used, records are taken all the same.
+fn start_judge(
+    config: &Config,
+    rules: RuleSet,
+    touches: Touches,
+) -> Result<Option<thread::JoinHandle<()>>, ServeError> {
+    let open = || -> Result<Bench, AgainError> {
+        let (book, aside) = verdicts::Book::open_or_set_aside(&config.store.join(verdicts::FILE))?;
+        if let Some(aside) = aside {
+            tracing::error!(
+                aside = %aside.display(),
+                "the book of verdicts was damaged: begun anew, history is judged again"
+            );
+        }
+        let reader = SqliteReader::open(&config.store)?;
+        let shelf = Shelf::new(&config.store);
+        Ok(Bench { reader, book, rules, shelf, wall_us: clock::wall_us })
+    };
+    match open() {
+        Ok(bench) => live::start(bench, touches, config.retention_days)
+            .map(Some)
+            .map_err(|source| ServeError::System { what: "a thread", source }),
+        Err(error) => {
+            tracing::error!(%error, "no verdicts are kept; records are taken as ever");
+            Ok(None)
+        }
+    }
 }
 
 /// The fleet by its book; where that cannot be used, records are taken all the same.

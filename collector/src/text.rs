@@ -65,6 +65,21 @@ pub fn rfc3339(wall_us: u64) -> Option<String> {
     })
 }
 
+/// The day of a moment in UTC as `2026-11-22`; `None` beyond the year 9999.
+#[must_use]
+pub fn day(wall_us: u64) -> Option<String> {
+    rfc3339(wall_us).map(|time| time.chars().take(10).collect())
+}
+
+/// When a day like `2026-11-22` begins in UTC, microseconds since 1970; `None` where it is none.
+#[must_use]
+pub fn parse_day(text: &str) -> Option<u64> {
+    let at = humantime::parse_rfc3339(&format!("{text}T00:00:00Z")).ok()?;
+    let us = u64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()?;
+    // humantime takes 30 February for 2 March.
+    (day(us).as_deref() == Some(text)).then_some(us)
+}
+
 /// Microseconds since 1970 as `11-22 23:59:00` in UTC for tables, `-` beyond the year 9999.
 #[must_use]
 pub fn short_time(wall_us: u64) -> String {
@@ -96,6 +111,16 @@ mod tests {
         assert_eq!(fit("東東東東", 6), "東東…");
         for columns in 1..20 {
             assert!(fit("a東\u{1b}b\u{301}c東東東東東", columns).width() <= columns);
+        }
+    }
+
+    /// `date -u -d 2026-11-22 +%s` = 1795305600.
+    #[test]
+    fn days_read_back_as_they_are_written() {
+        assert_eq!(parse_day("2026-11-22"), Some(1_795_305_600_000_000));
+        assert_eq!(day(1_795_391_940_000_000).as_deref(), Some("2026-11-22"));
+        for wrong in ["2026-02-30", "2026-13-01", "26-01-01", "1969-12-31", "", "2026-11-22T"] {
+            assert_eq!(parse_day(wrong), None, "{wrong}");
         }
     }
 

@@ -332,6 +332,8 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "collector/src/fleet/live_tests.rs",
             "collector/src/identity/registry.rs",
             "collector/src/identity/registry_tests.rs",
+            "collector/src/judge/book.rs",
+            "collector/src/judge/book/",
             "collector/src/store/sqlite.rs",
             "collector/src/store/sqlite/",
         ],

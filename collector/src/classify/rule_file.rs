@@ -273,7 +273,7 @@ impl Lines<'_> {
         let steps = steps(bound.get_ref(), unit).ok_or_else(|| {
             let (digits, most) = (unit.digits(), unit.text(unit.steps_max()));
             let what = format!(
-                "use a number like \"{}\", at most {most}, at most {digits} digits behind the point",
+                "use a number like \"{}\", at most {most}, with digits behind the point: {digits} or fewer",
                 unit.text(unit.steps_max() / 20)
             );
             self.at(bound, what)

@@ -43,7 +43,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ("\"jitter\"", "\"jiter\"", "line 7: no such metric: use one of jitter, loss"),
         ("above = \"30 ms\"", "above = 30", "line 8: "),
         ("above = \"30 ms\"", "above = \"30\"", "line 8: use a number like \"5000 ms\""),
-        ("above = \"30 ms\"", "above = \"30.05 ms\"", "at most 1 digits behind the point"),
+        ("above = \"30 ms\"", "above = \"30.05 ms\"", "with digits behind the point: 1 or fewer"),
         ("above = \"30 ms\"", "above = \"-1 ms\"", "line 8: use a number"),
         ("above = \"30 ms\"", "at_least = \"0 ms\"", "line 8: at least 0 is everything"),
         ("above = \"30 ms\"", "beyond = \"30 ms\"", "line 8: unknown field `beyond`"),

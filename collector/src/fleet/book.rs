@@ -10,7 +10,7 @@
 
 mod row;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -39,8 +39,6 @@ const SCHEMA_VERSION: i32 = 1;
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// No sync but at a checkpoint, and those every 8,192 pages (32 MiB): 20,000 endpoints change 300 pages a second.
 const SERVE_DURABILITY: &str = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 8192;";
-/// The most damaged books that are kept; the oldest name is used again.
-const ASIDE_MAX: u32 = 8;
 
 const CREATE: &str = "
 CREATE TABLE revision (
@@ -228,7 +226,7 @@ impl Book {
     pub fn open_or_set_aside(path: &Path) -> Result<(Self, Option<PathBuf>), BookError> {
         match Self::open(path, Use::Serve) {
             Err(BookError::Damaged { .. }) => {
-                let aside = set_aside(path).map_err(|error| BookError::Open {
+                let aside = private_file::set_aside(path).map_err(|error| BookError::Open {
                     path: path.to_owned(),
                     reason: format!("it is damaged and cannot be renamed: {error}"),
                 })?;
@@ -386,25 +384,6 @@ impl Book {
     fn step(&mut self) -> rusqlite::Result<Transaction<'_>> {
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
     }
-}
-
-/// Renames a file and its companions out of the way and returns its new name.
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let named = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let free = (1..=ASIDE_MAX).map(|it| format!(".damaged-{it}")).find(|it| !named(it).exists());
-    let aside = free.unwrap_or_else(|| ".damaged-1".to_owned());
-    for companion in ["-wal", "-shm"] {
-        match fs::rename(named(companion), named(&format!("{aside}{companion}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Err(_) | Ok(()) => {}
-        }
-    }
-    fs::rename(path, named(&aside))?;
-    Ok(named(&aside))
 }
 
 #[cfg(test)]

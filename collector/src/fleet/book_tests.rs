@@ -1,5 +1,7 @@
 //! The fleet's book on a real file: what it keeps, what two processes do to it, and what it refuses.
 
+use std::fs;
+
 use std::os::unix::fs::PermissionsExt;
 
 use roomtone_protocol::configuration::{ConfigurationHash, Outcome};

@@ -7,6 +7,7 @@ use roomtone_protocol::id::EndpointId;
 use roomtone_protocol::ratio::Ratio;
 use serde::Serialize;
 
+use super::verdict::{Shown, Verdict};
 use super::{
     Names, cause, clock_rate_source, direction, episode_state, media, ms, outcome, side, state,
     tenths, transport,
@@ -38,6 +39,7 @@ pub struct Call {
     end: Option<String>,
     last_heard: Option<String>,
     close_reason: Option<&'static str>,
+    verdict: Option<Verdict>,
     legs: Vec<Leg>,
     devices: Vec<Device>,
     episodes: Vec<Episode>,
@@ -253,10 +255,19 @@ impl Call {
                 CallState::Closed(CallCloseReason::AgentStopped) => Some("agentStopped"),
                 CallState::Live | CallState::Silent | CallState::Unknown => None,
             },
+            verdict: None,
             legs: view.legs.iter().map(|leg| Leg::new(leg, detail)).collect(),
             devices: view.devices.iter().map(Device::new).collect(),
             episodes: view.episodes.iter().map(Episode::new).collect(),
         }
+    }
+}
+
+impl Call {
+    /// The same with its verdict.
+    #[must_use]
+    pub fn judged(self, shown: &Shown) -> Self {
+        Self { verdict: Some(Verdict::new(shown)), ..self }
     }
 }
 

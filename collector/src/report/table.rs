@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use roomtone_protocol::call::CallCloseReason;
 use roomtone_protocol::media::Direction;
 
+use super::verdict::Ratings;
 use super::{Names, cause, devices, direction, episode_state, media, ms, side, state, transport};
 use crate::call::view::{CallState, CallView, DirectionView, LegView, RttView, Source, StreamView};
 use crate::store::EndpointFacts;
@@ -25,7 +26,7 @@ const INTERVALS_MAX: usize = 60;
 
 /// `calls`.
 #[must_use]
-pub fn calls(views: &[CallView], names: &Names) -> String {
+pub fn calls(views: &[CallView], names: &Names, ratings: &Ratings) -> String {
     if views.is_empty() {
         return "no calls\n".to_owned();
     }
@@ -52,7 +53,7 @@ pub fn calls(views: &[CallView], names: &Names) -> String {
             fit(&names.of(view.endpoint), NAME_COLUMNS),
             short_time(view.start_us),
             lasted(view),
-            label(view),
+            label(view, ratings),
             percent(lost_in, expected_in),
             percent(lost_out, expected_out),
             jitter_in.map_or("-".to_owned(), millis),
@@ -63,9 +64,9 @@ pub fn calls(views: &[CallView], names: &Names) -> String {
         + "loss of audio in and out; mean jitter in, mean round trip in ms; * = rehearsal\n"
 }
 
-/// `call ID`.
+/// `call ID`; `judgement` stands behind its head.
 #[must_use]
-pub fn call(view: &CallView, names: &Names) -> String {
+pub fn call(view: &CallView, names: &Names, judgement: &str) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         let _ = writeln!(out, "{name:<10} {}", fit(&value, COLUMNS - 11));
@@ -78,6 +79,7 @@ pub fn call(view: &CallView, names: &Names) -> String {
         line("ended", rfc3339(end_us).unwrap_or_else(|| "-".to_owned()));
     }
     line("lasted", lasted(view));
+    out += judgement;
     for leg in &view.legs {
         out.push('\n');
         out += &leg_text(leg);
@@ -234,9 +236,10 @@ fn latest_us(view: &CallView) -> u64 {
     view.end_us.or(legs).unwrap_or(view.start_us)
 }
 
-fn label(view: &CallView) -> String {
+fn label(view: &CallView, ratings: &Ratings) -> String {
     let mark = if view.is_rehearsal() { "*" } else { "" };
-    format!("{}{mark}", state(view.state))
+    let rating = ratings.word((view.endpoint, view.call));
+    format!("{}{mark}", rating.unwrap_or_else(|| state(view.state)))
 }
 
 fn rehearsal(view: &CallView) -> &'static str {
@@ -488,8 +491,8 @@ mod tests {
         });
         assert!(!devices::verdict(&tests[1].test).contains(['\u{1b}', '\u{202e}']));
         let texts = [
-            calls(&[widest()], &names),
-            call(&widest(), &names),
+            calls(&[widest()], &names, &Ratings::default()),
+            call(&widest(), &names, ""),
             devices::self_tests(&tests, &names),
             endpoints(&[facts]),
         ];

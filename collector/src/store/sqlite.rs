@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use roomtone_protocol::ack::Ack;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
-pub use self::read::SqliteReader;
+pub use self::read::{CallPlace, SqliteReader};
 
 use self::day::Day;
 use self::schema::Fitness;

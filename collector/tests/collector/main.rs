@@ -18,3 +18,4 @@ mod networks;
 mod probes;
 mod process;
 mod readme;
+mod verdicts;

@@ -30,6 +30,11 @@ fn table() -> String {
                 "from the config file's folder; empty for none".to_owned(),
             ),
             Kind::OptionalReach => ("host:port", "\"\"".to_owned(), "empty for none".to_owned()),
+            Kind::Rules(default) => (
+                "rule set",
+                format!("\"{default}\""),
+                "an id, or a file from the config file's folder".to_owned(),
+            ),
             Kind::Flag(default) => ("boolean", default.to_string(), "true or false".to_owned()),
         };
         let unit = if option.unit.is_empty() { form } else { option.unit };

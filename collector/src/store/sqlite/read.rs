@@ -3,6 +3,8 @@
 //! Every answer is put together from all files that can be read; one that cannot is told and left out. Files are
 //! opened read-only for each question, so that a reader never keeps a day from being sealed or unlinked.
 
+mod scan;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -19,6 +21,8 @@ use roomtone_protocol::path::PathInterval;
 use roomtone_protocol::ratio::Ratio;
 use roomtone_protocol::time::Stamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+pub use self::scan::CallPlace;
 
 use super::day::{self, Day};
 use super::schema::{self, Fitness};
