@@ -149,6 +149,7 @@ pub const ALL: &[Trial] = &[
     levels::CONSTANT,
     levels::MUTES,
     levels::GATE,
+    cost::EVERYTHING,
     fleet::WAITS,
     fleet::STARTS,
     fleet::CLOSED,

@@ -12,6 +12,10 @@ use crate::stage::sound::{Card, Side};
 
 /// Of one core of a real processor, while devices are in use.
 const CORE_SHARE_MAX: f64 = 0.003;
+/// Of one core of a real processor, of the whole agent with everything on.
+const WHOLE_SHARE_MAX: f64 = 0.008;
+/// Of its memory then, in KiB.
+const RESIDENT_KIB_MAX: u64 = 12 * 1024;
 /// How long each state is measured.
 const MEASURED: Duration = Duration::from_secs(30);
 /// The agent's thread of devices, as the kernel names it.
@@ -61,6 +65,49 @@ pub(super) const WATCHING: Trial = Trial {
                 .then(|| "the thread ran without having slept".to_owned()),
             (scaled > CORE_SHARE_MAX)
                 .then(|| format!("more than {} % of a core", percent(CORE_SHARE_MAX))),
+        ];
+        Ok(Verdict::judge(finding, checks))
+    },
+};
+
+pub(super) const EVERYTHING: Trial = Trial {
+    name: "everything_on_is_small_and_cheap",
+    group: Group::All,
+    need: Need::Guest,
+    limit: Duration::from_secs(240),
+    run: |stage| {
+        stage.watched()?.restart_agent(true)?;
+        let (text, reading) = Gauge::take()?.slower_than(stage.host_gauge()?);
+        let factor = text.min(reading);
+        let seconds = u32::try_from(MEASURED.as_secs() + 15)?;
+        // A microphone is shared as a calling program shares it; the others are watched from outside.
+        let _holders = [
+            stage.card.hold_shared(Side::Capture)?,
+            stage.card.hold(Side::Render)?,
+            Card::of_loopback().hold(Side::Render)?,
+        ];
+        let call = stage.watched()?.place_call(seconds)?;
+        let used = spent(stage)?;
+        let (resident, own) = resident_kib(stage.watched()?.agent_id()?)?;
+        let shown = stage.watched()?.finish(call)?;
+        stage.watched()?.restart_agent(false)?;
+
+        let share = used.all_ns as f64 / MEASURED.as_nanos() as f64;
+        let scaled = share / factor;
+        let legs = shown["legs"].as_array().map_or(0, Vec::len);
+        let seen = format!(
+            "a call of {legs} legs, three devices in use, listened along, host and path watched: \
+             {resident} KiB resident, {own} KiB of it no file's; {:.2} % of an emulated core, {:.2} % of a core of \
+             the host (emulation is slower {text:.1} x in texts, {reading:.1} x in reading /proc)",
+            share * 100.0,
+            scaled * 100.0,
+        );
+        let finding = Finding { seen: Some(seen), ..Finding::default() };
+        let checks = [
+            (resident > RESIDENT_KIB_MAX).then(|| format!("more than {RESIDENT_KIB_MAX} KiB")),
+            (scaled > WHOLE_SHARE_MAX)
+                .then(|| format!("more than {} % of a core", WHOLE_SHARE_MAX * 100.0)),
+            (legs < 2).then(|| format!("{legs} legs, not two")),
         ];
         Ok(Verdict::judge(finding, checks))
     },
