@@ -3,6 +3,9 @@
 //! Every answer is put together from all files that can be read; one that cannot is told and left out. Files are
 //! opened read-only for each question, so that a reader never keeps a day from being sealed or unlinked.
 
+mod call;
+mod leg;
+mod row;
 mod scan;
 
 use std::cell::RefCell;
@@ -10,37 +13,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use heapless::{String as Bounded, Vec as Row};
-use roomtone_protocol::call::{CallCloseReason, CallPurpose};
-use roomtone_protocol::device::{DeviceEpisode, DeviceSummary, SelfTest};
+use roomtone_protocol::device::{DeviceEpisode, SelfTest};
 use roomtone_protocol::host::HostInterval;
-use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
-use roomtone_protocol::interval::{IntervalPack, LegIntervals};
-use roomtone_protocol::media::{LegOpened, LegSummary, RttSummary, StreamKey, StreamSummary};
+use roomtone_protocol::id::{CallId, EndpointId, RecordId};
 use roomtone_protocol::path::PathInterval;
-use roomtone_protocol::ratio::Ratio;
-use roomtone_protocol::time::Stamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 pub use self::scan::CallPlace;
 
+use self::call::{EPISODE, read_call, read_episode};
+use self::row::{read_code, read_id, read_stamp, read_text};
 use super::day::{self, Day};
 use super::schema::{self, Fitness};
 use super::{BUSY_WAIT, LOCK_FILE, STATEMENTS_MAX, open_error};
 use crate::call::{CallFacts, Told, tell};
-use crate::store::code::{Code, unpack_streams};
+use crate::store::code::Code;
 use crate::store::rollup::HourTotals;
 use crate::store::{
     EndpointFacts, LinkTransport, OpaqueReason, OpaqueRecord, RecordCounts, SelfTestFacts,
     StoreError, StoreReader, latest_self_tests,
 };
 
-/// The most legs of one call that are read: a Teams call has at most a few; a re-ICE storm has dozens.
-const LEGS_MAX: i64 = 1_024;
-/// The most packs of one leg that are read from one day: a day has 8,640 intervals of 10 s.
-const PACKS_MAX: i64 = 20_000;
-/// The most episodes of one call that are read from one day.
-const EPISODES_MAX: i64 = 10_000;
 /// The most episodes of all endpoints that are read from one day: fifty of each of 2,000.
 const EPISODES_OF_ALL_MAX: i64 = 100_000;
 /// The most rows of host, path and unread records that are read of one endpoint and day.
@@ -425,259 +418,6 @@ fn read_endpoints(
         .collect()
 }
 
-/// What one file knows of a call.
-fn read_call(
-    connection: &Connection,
-    version: i32,
-    endpoint: EndpointId,
-    call: CallId,
-) -> rusqlite::Result<Option<CallFacts>> {
-    let key: Option<i64> = connection
-        .prepare_cached("SELECT key FROM endpoint WHERE id = ?1")?
-        .query_row([endpoint.0], |row| row.get(0))
-        .optional()?;
-    let Some(key) = key else {
-        return Ok(None);
-    };
-    let of_call = params![key, call.0 as i64];
-    let received = connection
-        .prepare_cached(
-            "SELECT first_received_us, last_received_us FROM call WHERE endpoint = ?1 AND call = ?2",
-        )?
-        .query_row(of_call, |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))
-        .optional()?;
-    let Some((first_received_us, last_received_us)) = received else {
-        return Ok(None);
-    };
-    let mut facts = CallFacts::new(endpoint, call, first_received_us);
-    facts.last_received_us = last_received_us;
-    facts.opened = connection
-        .prepare_cached(
-            "SELECT epoch, sequence, opened_wall_us, opened_uptime_us, purpose FROM call_opened \
-             WHERE endpoint = ?1 AND call = ?2",
-        )?
-        .query_row(of_call, |row| {
-            let purpose: CallPurpose = read_code(row, 4)?;
-            Ok(Told { by: read_id(row, 0)?, value: (read_stamp(row, 2)?, purpose) })
-        })
-        .optional()?;
-    facts.closed = connection
-        .prepare_cached(
-            "SELECT epoch, sequence, closed_wall_us, closed_uptime_us, reason FROM call_closed \
-             WHERE endpoint = ?1 AND call = ?2",
-        )?
-        .query_row(of_call, |row| {
-            let reason: CallCloseReason = read_code(row, 4)?;
-            Ok(Told { by: read_id(row, 0)?, value: (read_stamp(row, 2)?, reason) })
-        })
-        .optional()?;
-    read_legs(connection, key, &mut facts)?;
-    read_intervals(connection, key, &mut facts)?;
-    read_summaries(connection, key, &mut facts)?;
-    let mut episodes = connection.prepare_cached(&format!(
-        "SELECT {EPISODE} FROM device_episode WHERE endpoint = ?1 AND call = ?2 LIMIT ?3"
-    ))?;
-    for told in episodes.query_map(params![key, call.0 as i64, EPISODES_MAX], read_episode)? {
-        facts.handle_episode(told?);
-    }
-    let added = if version < schema::SELF_TESTS_SINCE {
-        "NULL, NULL, NULL"
-    } else {
-        "zero_volume_part_us, zero_volume_whole_us, glitches"
-    };
-    let mut devices = connection.prepare_cached(&format!(
-        "SELECT epoch, sequence, side, device, not_functioning_part_us, not_functioning_whole_us, muted_part_us, \
-         muted_whole_us, episodes, detector, {added} FROM device_summary WHERE endpoint = ?1 AND call = ?2 LIMIT ?3"
-    ))?;
-    for told in devices.query_map(params![key, call.0 as i64, EPISODES_MAX], |row| {
-        Ok(Told {
-            by: read_id(row, 0)?,
-            value: DeviceSummary {
-                call,
-                side: read_code(row, 2)?,
-                device: read_text(row, 3)?,
-                not_functioning: read_ratio(row, 4)?,
-                muted: read_ratio(row, 6)?,
-                episodes: row.get(8)?,
-                detector: row.get(9)?,
-                zero_volume: read_optional_ratio(row, 10)?,
-                glitches: row.get(12)?,
-            },
-        })
-    })? {
-        facts.handle_device(told?);
-    }
-    Ok(Some(facts))
-}
-
-fn read_legs(connection: &Connection, key: i64, facts: &mut CallFacts) -> rusqlite::Result<()> {
-    let call = facts.call;
-    let mut statement = connection.prepare_cached(
-        "SELECT epoch, sequence, leg, opened_wall_us, opened_uptime_us, local, remote, transport FROM leg \
-         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
-    )?;
-    let legs = statement.query_map(params![key, call.0 as i64, LEGS_MAX], |row| {
-        Ok(Told {
-            by: read_id(row, 0)?,
-            value: LegOpened {
-                call,
-                leg: LegNumber(row.get(2)?),
-                opened: read_stamp(row, 3)?,
-                local: read_parsed(row, 5)?,
-                remote: read_parsed(row, 6)?,
-                transport: read_code(row, 7)?,
-            },
-        })
-    })?;
-    for told in legs {
-        let told = told?;
-        facts.leg(told.value.leg.0).opened = Some(told);
-    }
-    Ok(())
-}
-
-fn read_intervals(
-    connection: &Connection,
-    key: i64,
-    facts: &mut CallFacts,
-) -> rusqlite::Result<()> {
-    let call = facts.call;
-    let mut statement = connection.prepare_cached(
-        "SELECT epoch, sequence, leg, first, started_wall_ms, count, streams, pack FROM leg_interval \
-         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
-    )?;
-    let packs = statement.query_map(params![key, call.0 as i64, PACKS_MAX], |row| {
-        let streams = unpack_streams(row.get_ref(6)?.as_blob()?)
-            .and_then(|streams| Row::from_slice(&streams).ok())
-            .ok_or_else(|| unreadable(row, 6))?;
-        let pack = IntervalPack::from_parts(row.get(5)?, row.get_ref(7)?.as_blob()?, streams.len())
-            .ok_or_else(|| unreadable(row, 7))?;
-        let intervals = LegIntervals {
-            call,
-            leg: LegNumber(row.get(2)?),
-            first: row.get(3)?,
-            started_wall_ms: row.get::<_, i64>(4)? as u64,
-            streams,
-            pack,
-            heard: None,
-        };
-        Ok((read_id(row, 0)?, intervals))
-    })?;
-    for pack in packs {
-        let (by, pack) = pack?;
-        facts.leg(pack.leg.0).handle_intervals(by, &pack);
-    }
-    Ok(())
-}
-
-fn read_summaries(
-    connection: &Connection,
-    key: i64,
-    facts: &mut CallFacts,
-) -> rusqlite::Result<()> {
-    let call = facts.call;
-    let mut statement = connection.prepare_cached(
-        "SELECT epoch, sequence, leg, closed_wall_us, closed_uptime_us, rtt_count, rtt_unanswered, rtt_min_dms, \
-         rtt_mean_dms, rtt_max_dms, rtt_last_dms, tap_dropped FROM leg_summary \
-         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
-    )?;
-    let summaries = statement.query_map(params![key, call.0 as i64, LEGS_MAX], |row| {
-        Ok(Told {
-            by: read_id(row, 0)?,
-            value: LegSummary {
-                call,
-                leg: LegNumber(row.get(2)?),
-                closed: read_stamp(row, 3)?,
-                rtt: RttSummary {
-                    count: row.get(5)?,
-                    unanswered: row.get(6)?,
-                    min_dms: row.get(7)?,
-                    mean_dms: row.get(8)?,
-                    max_dms: row.get(9)?,
-                    last_dms: row.get(10)?,
-                },
-                tap_dropped: row.get::<_, i64>(11)? as u64,
-                streams: Row::new(),
-                heard: None,
-                markings: None,
-                reported: None,
-                reflexive: None,
-            },
-        })
-    })?;
-    for told in summaries {
-        let mut told = told?;
-        read_streams(connection, key, &mut told.value)?;
-        let leg = told.value.leg.0;
-        facts.leg(leg).summary = Some(told);
-    }
-    Ok(())
-}
-
-fn read_streams(
-    connection: &Connection,
-    key: i64,
-    summary: &mut LegSummary,
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "SELECT ssrc, direction, media, payload_types, clock_rate_hz, clock_rate_source, first_us, last_us, received, \
-         expected, lost, duplicate, reordered, sequence_restarts, jitter_mean_dms, jitter_max_dms, jitter_last_dms \
-         FROM stream_summary WHERE endpoint = ?1 AND call = ?2 AND leg = ?3 ORDER BY position",
-    )?;
-    let of_leg = params![key, summary.call.0 as i64, summary.leg.0];
-    let streams = statement.query_map(of_leg, |row| {
-        let count = |column: usize| row.get::<_, i64>(column).map(|it| it as u64);
-        Ok(StreamSummary {
-            key: StreamKey {
-                ssrc: row.get::<_, u32>(0)?.to_le_bytes(),
-                direction: read_code(row, 1)?,
-                media: read_code(row, 2)?,
-            },
-            payload_types: Row::from_slice(row.get_ref(3)?.as_blob()?)
-                .map_err(|_| unreadable(row, 3))?,
-            clock_rate_hz: row.get(4)?,
-            clock_rate_source: read_code(row, 5)?,
-            first_us: count(6)?,
-            last_us: count(7)?,
-            received: count(8)?,
-            expected: count(9)?,
-            lost: count(10)?,
-            duplicate: count(11)?,
-            reordered: count(12)?,
-            sequence_restarts: row.get(13)?,
-            jitter_mean_dms: row.get(14)?,
-            jitter_max_dms: row.get(15)?,
-            jitter_last_dms: row.get(16)?,
-        })
-    })?;
-    for stream in streams {
-        // The wire holds no more streams than fit here; a file with more was not written by us.
-        if summary.streams.push(stream?).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// The columns that [`read_episode`] reads.
-const EPISODE: &str = "epoch, sequence, episode, call, device, side, cause, onset_wall_us, onset_uptime_us, bad_us, state";
-
-fn read_episode(row: &rusqlite::Row<'_>) -> rusqlite::Result<Told<DeviceEpisode>> {
-    Ok(Told {
-        by: read_id(row, 0)?,
-        value: DeviceEpisode {
-            episode: row.get::<_, i64>(2)? as u64,
-            call: row.get::<_, Option<i64>>(3)?.map(|call| CallId(call as u64)),
-            device: read_text(row, 4)?,
-            side: read_code(row, 5)?,
-            cause: read_code(row, 6)?,
-            onset: read_stamp(row, 7)?,
-            bad_us: row.get::<_, i64>(9)? as u64,
-            state: read_code(row, 10)?,
-        },
-    })
-}
-
 fn read_self_test(row: &rusqlite::Row<'_>) -> rusqlite::Result<SelfTestFacts> {
     Ok(SelfTestFacts {
         endpoint: EndpointId(row.get(2)?),
@@ -693,52 +433,4 @@ fn read_self_test(row: &rusqlite::Row<'_>) -> rusqlite::Result<SelfTestFacts> {
             delay_us: row.get(11)?,
         },
     })
-}
-
-fn read_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<RecordId> {
-    Ok(RecordId { epoch: Epoch(row.get(column)?), sequence: Sequence(row.get(column + 1)?) })
-}
-
-fn read_stamp(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Stamp> {
-    Ok(Stamp {
-        wall_us: row.get::<_, i64>(column)? as u64,
-        uptime_us: row.get::<_, i64>(column + 1)? as u64,
-    })
-}
-
-fn read_ratio(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Ratio> {
-    let (part, whole): (i64, i64) = (row.get(column)?, row.get(column + 1)?);
-    Ratio::new(part as u64, whole as u64).ok_or_else(|| unreadable(row, column))
-}
-
-fn read_optional_ratio(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Ratio>> {
-    if row.get_ref(column)? == rusqlite::types::ValueRef::Null {
-        return Ok(None);
-    }
-    read_ratio(row, column).map(Some)
-}
-
-fn read_code<T: Code>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
-    T::from_code(row.get(column)?).ok_or_else(|| unreadable(row, column))
-}
-
-fn read_text<const N: usize>(
-    row: &rusqlite::Row<'_>,
-    column: usize,
-) -> rusqlite::Result<Bounded<N>> {
-    Bounded::try_from(row.get_ref(column)?.as_str()?).map_err(|_| unreadable(row, column))
-}
-
-fn read_parsed<T: std::str::FromStr>(
-    row: &rusqlite::Row<'_>,
-    column: usize,
-) -> rusqlite::Result<T> {
-    row.get_ref(column)?.as_str()?.parse().map_err(|_| unreadable(row, column))
-}
-
-/// A value that no collector of this schema writes.
-fn unreadable(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Error {
-    let name = row.as_ref().column_name(column).unwrap_or("?").to_owned();
-    let kind = row.get_ref(column).map_or(rusqlite::types::Type::Null, |value| value.data_type());
-    rusqlite::Error::InvalidColumnType(column, name, kind)
 }
