@@ -110,8 +110,8 @@ pub struct IntervalFacts {
     pub leg: LegInterval,
     /// The streams of it.
     pub streams: Vec<(StreamKey, StreamInterval)>,
-    /// What was heard of its received audio streams; empty where nothing was told.
-    pub heard: Vec<(StreamKey, HeardInterval)>,
+    /// What was heard of its received audio streams; `None` where the endpoint's agent is older than that.
+    pub heard: Option<Vec<(StreamKey, HeardInterval)>>,
 }
 
 impl CallFacts {
@@ -226,7 +226,6 @@ impl LegFacts {
     /// Adds a pack of intervals.
     pub fn handle_intervals(&mut self, by: RecordId, pack: &LegIntervals) {
         let mut started_wall_ms = pack.started_wall_ms;
-        let told = pack.heard.as_deref().unwrap_or_default();
         for (position, mut leg) in (0u8..).zip(pack.intervals()) {
             let number = u32::from(pack.first) + u32::from(position);
             let duration_ms = u64::from(leg.duration_ms);
@@ -234,11 +233,12 @@ impl LegFacts {
                 .into_iter()
                 .filter_map(|row| Some((*pack.streams.get(usize::from(row.stream))?, row)))
                 .collect();
-            let heard = told
-                .iter()
-                .filter(|row| row.interval == position)
-                .filter_map(|row| Some((*pack.streams.get(usize::from(row.stream))?, *row)))
-                .collect();
+            let heard = pack.heard.as_ref().map(|told| {
+                told.iter()
+                    .filter(|row| row.interval == position)
+                    .filter_map(|row| Some((*pack.streams.get(usize::from(row.stream))?, *row)))
+                    .collect()
+            });
             self.handle_interval(
                 number,
                 Told { by, value: IntervalFacts { started_wall_ms, leg, streams, heard } },

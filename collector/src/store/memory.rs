@@ -8,6 +8,7 @@ use roomtone_protocol::ack::Ack;
 use roomtone_protocol::device::{DeviceEpisode, SelfTest};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, RecordId};
+use roomtone_protocol::network::NetworkAttachment;
 use roomtone_protocol::path::PathInterval;
 use roomtone_protocol::record::Record;
 
@@ -38,6 +39,7 @@ struct Held {
     hours: BTreeMap<u64, HourTotals>,
     host: BTreeMap<RecordId, HostInterval>,
     path: BTreeMap<RecordId, PathInterval>,
+    networks: BTreeMap<RecordId, NetworkAttachment>,
     opaque: BTreeMap<RecordId, OpaqueRecord>,
     /// With the time of receipt.
     self_tests: BTreeMap<RecordId, (u64, SelfTest)>,
@@ -149,6 +151,9 @@ impl Held {
             Record::PathInterval(interval) => {
                 self.path.insert(id, *interval);
             }
+            Record::NetworkAttachment(attachment) => {
+                self.networks.insert(id, attachment.clone());
+            }
             Record::LossReceipt(receipt) => {
                 let (changed_us, ledger) = self.ledgers.entry(receipt.epoch).or_default();
                 *changed_us = received_us;
@@ -166,7 +171,6 @@ impl Held {
             | Record::CallClosed(_)
             | Record::LegSummary(_)
             | Record::DeviceSummary(_)
-            | Record::NetworkAttachment(_)
             | Record::ClientEvents(_) => {}
         }
     }
@@ -264,6 +268,13 @@ impl StoreReader for MemoryStore {
         endpoint: EndpointId,
     ) -> Result<BTreeMap<RecordId, PathInterval>, StoreError> {
         Ok(self.endpoints.get(&endpoint).map(|held| held.path.clone()).unwrap_or_default())
+    }
+
+    fn networks(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<BTreeMap<RecordId, NetworkAttachment>, StoreError> {
+        Ok(self.endpoints.get(&endpoint).map(|held| held.networks.clone()).unwrap_or_default())
     }
 
     fn self_tests(

@@ -34,6 +34,10 @@ pub struct HourTotals {
     pub rtt_count: i64,
     /// Largest round trip, in 0.1 ms.
     pub rtt_max_dms: i64,
+    /// What was heard of received audio, concealed and silent included, in microseconds.
+    pub heard_us: i64,
+    /// What of it was concealed, in microseconds.
+    pub concealed_us: i64,
 }
 
 impl HourTotals {
@@ -48,6 +52,8 @@ impl HourTotals {
             (&mut self.jitter_count, other.jitter_count),
             (&mut self.rtt_sum_dms, other.rtt_sum_dms),
             (&mut self.rtt_count, other.rtt_count),
+            (&mut self.heard_us, other.heard_us),
+            (&mut self.concealed_us, other.concealed_us),
         ] {
             *sum = sum.saturating_add(term).clamp(-SUM_MAX, SUM_MAX);
         }
@@ -67,7 +73,8 @@ pub fn of_leg(leg: &LegOpened) -> (u64, HourTotals) {
 pub fn of_intervals(pack: &LegIntervals) -> BTreeMap<u64, HourTotals> {
     let mut hours: BTreeMap<u64, HourTotals> = BTreeMap::new();
     let mut started_ms = pack.started_wall_ms;
-    for interval in pack.intervals() {
+    let heard = pack.heard.as_deref().unwrap_or_default();
+    for (position, interval) in (0u8..).zip(pack.intervals()) {
         let mut totals = HourTotals {
             intervals: 1,
             rtt_sum_dms: i64::from(interval.rtt_mean_dms)
@@ -89,6 +96,10 @@ pub fn of_intervals(pack: &LegIntervals) -> BTreeMap<u64, HourTotals> {
                 totals.jitter_count += 1;
                 totals.jitter_max_dms = totals.jitter_max_dms.max(i64::from(row.jitter_max_dms));
             }
+        }
+        for row in heard.iter().filter(|row| row.interval == position) {
+            totals.heard_us += i64::from(row.total_us);
+            totals.concealed_us += i64::from(row.concealed_us);
         }
         hours.entry(started_ms / HOUR_MS).or_default().add(&totals);
         started_ms = started_ms.saturating_add(u64::from(interval.duration_ms));

@@ -1,6 +1,7 @@
 //! One suite for every store: the same operations must give the same answers.
 
 use proptest::prelude::*;
+use roomtone_collector::call::CallFacts;
 use roomtone_collector::store::memory::MemoryStore;
 use roomtone_collector::store::sqlite::{SqliteReader, SqliteStore};
 use roomtone_collector::store::{
@@ -8,10 +9,18 @@ use roomtone_collector::store::{
 };
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::call::CallPurpose;
+use roomtone_protocol::client_event::ClientEventValue;
 use roomtone_protocol::device::{DeviceSummary, EpisodeState, SelfTestOutcome};
-use roomtone_protocol::id::{EndpointId, Epoch, Sequence};
+use roomtone_protocol::heard::{NetworkRating, StreamHeard, Stretches};
+use roomtone_protocol::host::{HostDetail, HostInterval};
+use roomtone_protocol::id::{EndpointId, Epoch, LegNumber, Sequence};
+use roomtone_protocol::interval::LegIntervals;
+use roomtone_protocol::media::LegSummary;
+use roomtone_protocol::network::NetworkAttachment;
+use roomtone_protocol::path::PathInterval;
 use roomtone_protocol::ratio::Ratio;
 use roomtone_protocol::record::Record;
+use roomtone_protocol::time::Stamp;
 
 use crate::fixture::*;
 
@@ -78,11 +87,12 @@ fn dump(bench: &impl Bench) -> String {
         for endpoint in &mut endpoints {
             let id = endpoint.endpoint;
             text += &format!(
-                "{endpoint:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n",
+                "{endpoint:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n",
                 reader.episodes(Some(id)).unwrap(),
                 reader.hours(id).unwrap(),
                 reader.host_intervals(id).unwrap(),
                 reader.path_intervals(id).unwrap(),
+                reader.networks(id).unwrap(),
                 reader.opaque_records(id).unwrap(),
             );
         }
@@ -136,6 +146,22 @@ macro_rules! suite {
             #[test]
             fn extreme_numbers_come_back_as_they_went_in() {
                 super::extreme_numbers_come_back_as_they_went_in($make);
+            }
+            #[test]
+            fn everything_comes_back_as_it_was_told() {
+                super::everything_comes_back_as_it_was_told($make);
+            }
+            #[test]
+            fn what_was_not_told_is_neither_empty_nor_zero() {
+                super::what_was_not_told_is_neither_empty_nor_zero($make);
+            }
+            #[test]
+            fn later_network_and_events_win_and_an_earlier_one_changes_nothing() {
+                super::later_network_and_events_win_and_an_earlier_one_changes_nothing($make);
+            }
+            #[test]
+            fn hours_sum_what_was_heard_and_concealed() {
+                super::hours_sum_what_was_heard_and_concealed($make);
             }
             #[test]
             fn self_tests_come_newest_first_of_one_endpoint_or_of_all() {
@@ -309,6 +335,184 @@ fn extreme_numbers_come_back_as_they_went_in(mut bench: impl Bench) {
     assert_eq!(calls[0].legs[&0].summary.as_ref().unwrap().value, extreme);
 }
 
+fn everything_comes_back_as_it_was_told(mut bench: impl Bench) {
+    let Record::LegSummary(mut leg) = summary(CALL, 60) else { panic!("a summary") };
+    let Record::LegIntervals(mut pack) = intervals(CALL, 0) else { panic!("intervals") };
+    let extreme = StreamHeard {
+        stream: 1,
+        model: u16::MAX,
+        total_us: u64::MAX,
+        concealed_us: u64::MAX,
+        stretched_us: u64::MAX,
+        compressed_us: u64::MAX,
+        played: u64::MAX,
+        discarded: u64::MAX,
+        delay_mean_dms: u32::MAX,
+        delay_max_dms: u32::MAX,
+        worst_interval_total_us: u32::MAX,
+        worst_interval_concealed_us: u32::MAX,
+        resets: u32::MAX,
+        frame_us: u32::MAX,
+        bursts: Stretches { count: u32::MAX, frames: u32::MAX, missing: u32::MAX },
+        runs: [u32::MAX; 8],
+        rating: NetworkRating::NoFactors,
+        ..stream_heard(1)
+    };
+    let unheard = StreamHeard { stream: 2, rating: NetworkRating::NothingHeard, ..extreme };
+    let unknown = StreamHeard { stream: 3, rating: NetworkRating::CodecUnknown, ..extreme };
+    leg.heard.as_mut().unwrap().extend([extreme, unheard, unknown]);
+    let reported = leg.reported.as_mut().unwrap();
+    reported[0].lost = i32::MIN;
+    pack.heard.as_mut().unwrap()[0].total_us = u32::MAX;
+    let Record::ClientEvents(mut events) = client_events(CALL, Some(u16::MAX), u32::MAX) else {
+        panic!("events")
+    };
+    events.events[1].value = ClientEventValue::Ratio(Ratio::new(u64::MAX, u64::MAX).unwrap());
+    let Record::NetworkAttachment(wired) = network(None, "203.0.113.9", 0) else {
+        panic!("a network")
+    };
+    let wired = NetworkAttachment {
+        at: Stamp { wall_us: u64::MAX, uptime_us: u64::MAX },
+        speed_mbps: Some(u32::MAX),
+        mtu: None,
+        is_vpn: true,
+        wifi: None,
+        ..wired
+    };
+    let records = [
+        Record::LegSummary(leg.clone()),
+        Record::LegIntervals(pack.clone()),
+        Record::ClientEvents(events.clone()),
+        Record::NetworkAttachment(wired.clone()),
+        network(Some(CALL), "2001:db8::1", i16::MIN),
+        host_interval(),
+        path_interval(),
+    ];
+    let operations: Vec<_> =
+        (0..).zip(&records).map(|(sequence, it)| record(OSLO, sequence, it.clone())).collect();
+    bench.commit(&operations, NOW_US);
+    bench.read(|reader| {
+        let calls = reader.call(CALL).unwrap();
+        assert_eq!(calls[0].legs[&0].summary.as_ref().unwrap().value, leg);
+        let heard = calls[0].legs[&0].intervals[&0].value.heard.as_ref().unwrap();
+        assert_eq!(heard[..], [(pack.streams[0], pack.heard.as_ref().unwrap()[0])]);
+        assert_eq!(calls[0].events[&Some(u16::MAX)].value, events);
+        let networks = reader.networks(OSLO).unwrap();
+        assert_eq!(networks[&id(EPOCH, 3)], wired);
+        assert_eq!(Record::NetworkAttachment(networks[&id(EPOCH, 4)].clone()), records[4]);
+        let of_call: Vec<_> = calls[0].networks.values().map(|it| it.value.clone()).collect();
+        assert_eq!(of_call[..], [networks[&id(EPOCH, 4)].clone()], "one of them was in the call");
+        let hosts = reader.host_intervals(OSLO).unwrap();
+        assert_eq!(Record::HostInterval(hosts[&id(EPOCH, 5)]), records[5]);
+        let paths = reader.path_intervals(OSLO).unwrap();
+        assert_eq!(Record::PathInterval(paths[&id(EPOCH, 6)]), records[6]);
+        assert_eq!(reader.networks(TROMSO).unwrap().len(), 0);
+    });
+}
+
+fn what_was_not_told_is_neither_empty_nor_zero(mut bench: impl Bench) {
+    let Record::LegSummary(told) = summary(CALL, 60) else { panic!("a summary") };
+    let Record::LegIntervals(pack) = intervals(CALL, 0) else { panic!("intervals") };
+    let Record::HostInterval(host) = host_interval() else { panic!("a host") };
+    let Record::PathInterval(path) = path_interval() else { panic!("a path") };
+    let older = LegSummary {
+        leg: LegNumber(1),
+        heard: None,
+        markings: None,
+        reported: None,
+        reflexive: None,
+        ..told.clone()
+    };
+    let empty = LegSummary {
+        leg: LegNumber(2),
+        heard: Some(heapless::Vec::new()),
+        markings: Some(heapless::Vec::new()),
+        reported: Some(heapless::Vec::new()),
+        ..older.clone()
+    };
+    let nothing_measured = HostDetail {
+        busiest_core_permille: None,
+        memory_pressure_permille: None,
+        io_pressure_permille: None,
+        wifi_signal_dbm: None,
+        is_throttled: None,
+    };
+    let records = [
+        Record::LegSummary(older.clone()),
+        Record::LegSummary(empty.clone()),
+        Record::LegIntervals(LegIntervals { leg: LegNumber(1), heard: None, ..pack.clone() }),
+        Record::LegIntervals(LegIntervals {
+            leg: LegNumber(2),
+            heard: Some(heapless::Vec::new()),
+            ..pack
+        }),
+        Record::HostInterval(HostInterval { detail: None, ..host }),
+        Record::HostInterval(HostInterval { detail: Some(nothing_measured), ..host }),
+        Record::PathInterval(PathInterval {
+            detail: None,
+            reflector: None,
+            connection: None,
+            ..path
+        }),
+    ];
+    let operations: Vec<_> =
+        (0..).zip(&records).map(|(sequence, it)| record(OSLO, sequence, it.clone())).collect();
+    bench.commit(&operations, NOW_US);
+    bench.read(|reader| {
+        let calls = reader.call(CALL).unwrap();
+        let leg = |number: u16| &calls[0].legs[&number];
+        assert_eq!(leg(1).summary.as_ref().unwrap().value, older);
+        assert_eq!(leg(2).summary.as_ref().unwrap().value, empty);
+        assert_eq!(leg(1).intervals[&0].value.heard, None);
+        assert_eq!(leg(2).intervals[&0].value.heard, Some(Vec::new()));
+        let hosts = reader.host_intervals(OSLO).unwrap();
+        assert_eq!(hosts[&id(EPOCH, 4)].detail, None);
+        assert_eq!(hosts[&id(EPOCH, 5)].detail, Some(nothing_measured));
+        let paths = reader.path_intervals(OSLO).unwrap();
+        assert_eq!(Record::PathInterval(paths[&id(EPOCH, 6)]), records[6]);
+    });
+}
+
+/// The records come in the wrong order and a day apart, so that files disagree too.
+fn later_network_and_events_win_and_an_earlier_one_changes_nothing(mut bench: impl Bench) {
+    let (network, events) =
+        (|dbm| network(Some(CALL), "192.0.2.7", dbm), |howls| client_events(CALL, None, howls));
+    bench.commit(&[record(OSLO, 4, network(-40)), record(OSLO, 5, events(5))], NOW_US);
+    bench.commit(&[record(OSLO, 2, network(-20)), record(OSLO, 3, events(3))], NOW_US);
+    bench.commit(&[record(OSLO, 0, network(-10)), record(OSLO, 1, events(1))], NOW_US + DAY_US);
+    let found = |bench: &dyn Fn() -> CallFacts| {
+        let call = bench();
+        let signals: Vec<_> =
+            call.networks.values().map(|it| it.value.wifi.as_ref().unwrap().signal_dbm).collect();
+        (signals, call.events[&None].value.events[0].value)
+    };
+    let call = || bench.read(|reader| reader.call(CALL).unwrap().remove(0));
+    assert_eq!(found(&call), (vec![Some(-40)], ClientEventValue::Count(5)));
+    assert_eq!(bench.read(|reader| reader.networks(OSLO).unwrap().len()), 3, "all are kept");
+    // Of another epoch: the later arrival wins, whatever its numbers.
+    let restarted = |sequence, told| {
+        Operation::Record(Incoming {
+            endpoint: OSLO,
+            id: id(Epoch(1), sequence),
+            content: Content::Known(Box::new(told)),
+        })
+    };
+    let group = [restarted(0, network(-90)), restarted(1, events(9))];
+    bench.commit(&group, NOW_US + DAY_US);
+    let call = || bench.read(|reader| reader.call(CALL).unwrap().remove(0));
+    assert_eq!(found(&call), (vec![Some(-90)], ClientEventValue::Count(9)));
+}
+
+fn hours_sum_what_was_heard_and_concealed(mut bench: impl Bench) {
+    let operations = call_operations(OSLO);
+    bench.commit(&operations, NOW_US);
+    bench.commit(&operations, NOW_US);
+    let hours = bench.read(|reader| reader.hours(OSLO).unwrap());
+    // 6 intervals of 10 s with 0.15 s concealed, counted once.
+    let total = hours.values().map(|it| (it.heard_us, it.concealed_us)).collect::<Vec<_>>();
+    assert_eq!(total, [(60_000_000, 900_000)]);
+}
+
 fn self_tests_come_newest_first_of_one_endpoint_or_of_all(mut bench: impl Bench) {
     let at = |minutes: u64| NOW_US + minutes * 60 * SECOND_US;
     let heard = || self_test(SelfTestOutcome::Heard);
@@ -430,7 +634,7 @@ proptest! {
     /// Any order, any repetition, any grouping, any loss: sqlite tells what memory tells.
     #[test]
     fn sqlite_answers_as_memory_does(
-        steps in proptest::collection::vec((0usize..40, 0u64..4, any::<bool>()), 1..60)
+        steps in proptest::collection::vec((0usize..50, 0u64..4, any::<bool>()), 1..60)
     ) {
         let mut operations = call_operations(OSLO);
         operations.extend(call_operations(TROMSO));

@@ -7,6 +7,7 @@ use roomtone_collector::store::sqlite::{SqliteReader, SqliteStore};
 use roomtone_collector::store::{Store, StoreError, StoreReader};
 use roomtone_protocol::device::SelfTestOutcome;
 use roomtone_protocol::id::Sequence;
+use roomtone_protocol::record::Record;
 
 use crate::fixture::*;
 
@@ -158,6 +159,96 @@ fn file_of_an_earlier_schema_is_read_as_it_is_and_written_to_after_an_upgrade() 
     assert_eq!(next(&mut store, NOW_US + DAY_US), Sequence(5));
 }
 
+/// A day file of schema 2 with one endpoint, and one of each row that later schemas added columns to.
+fn file_of_schema_2(directory: &Path) {
+    let connection = rusqlite::Connection::open(directory.join("day-2026-11-22.db")).unwrap();
+    connection.execute_batch(include_str!("schema/2.sql")).unwrap();
+    let oslo = OSLO.0.map(|byte| format!("{byte:02x}")).concat();
+    let Record::LegIntervals(pack) = intervals(CALL, 0) else { panic!("intervals") };
+    let bytes = |bytes: &[u8]| bytes.iter().map(|it| format!("{it:02x}")).collect::<String>();
+    connection
+        .execute_batch(&format!(
+            "UPDATE file SET generation = 1;
+             INSERT INTO endpoint VALUES (1, x'{oslo}', 'Oslo 4', '0.1.0', 0, '192.0.2.1:1', {NOW_US}, {NOW_US},
+                                          0, 4, 0, 0, 0);
+             INSERT INTO watermark VALUES (1, {epoch}, 4, 0, 0, {NOW_US});
+             INSERT INTO call VALUES (1, {call}, {NOW_US}, {NOW_US});
+             INSERT INTO leg_interval VALUES (1, {call}, 0, 0, {epoch}, 0, 1000, 1, x'{streams}', x'{pack}');
+             INSERT INTO leg_summary VALUES (1, {call}, 0, {epoch}, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+             INSERT INTO host_interval VALUES (1, {epoch}, 2, 1, 2, 3, 4, 5, NULL, NULL);
+             INSERT INTO path_interval VALUES (1, {epoch}, 3, 1, 2, 3, 0, 5, 6, 7, 8, 9, 10, 11, 12);
+             INSERT INTO endpoint_hour VALUES (1, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10);",
+            epoch = EPOCH.0,
+            call = CALL.0 as i64,
+            // SSRC 1, 2, 3, 4, ingress and egress, both audio.
+            streams = "010203040001010203040101",
+            pack = bytes(pack.pack.bytes()),
+        ))
+        .unwrap();
+}
+
+#[test]
+fn file_of_schema_2_keeps_its_rows_and_lacks_what_it_was_never_told() {
+    let directory = tempfile::tempdir().unwrap();
+    file_of_schema_2(directory.path());
+    let reader = SqliteReader::open(directory.path()).unwrap();
+    let assert_unchanged = || {
+        let leg = reader.call(CALL).unwrap()[0].legs[&0].clone();
+        let summary = leg.summary.unwrap().value;
+        assert_eq!((summary.rtt.count, summary.tap_dropped), (3, 9));
+        assert_eq!((summary.heard, summary.markings, summary.reported), (None, None, None));
+        assert_eq!(leg.intervals[&0].value.streams[0].1.received, 490);
+        assert_eq!(leg.intervals[&0].value.heard, None);
+        let host = reader.host_intervals(OSLO).unwrap()[&id(EPOCH, 2)];
+        assert_eq!((host.memory_permille, host.detail), (5, None));
+        let path = reader.path_intervals(OSLO).unwrap()[&id(EPOCH, 3)];
+        assert_eq!(
+            (path.sent, path.detail, path.reflector, path.connection),
+            (5, None, None, None)
+        );
+        let hour = reader.hours(OSLO).unwrap()[&7];
+        assert_eq!((hour.packets, hour.heard_us, hour.concealed_us), (3, 0, 0));
+        assert_eq!(reader.networks(OSLO).unwrap().len(), 0);
+        assert_eq!(reader.call(CALL).unwrap()[0].events.len(), 0);
+    };
+    assert_unchanged();
+
+    let mut store = SqliteStore::open(directory.path(), 30, NOW_US).unwrap();
+    assert_eq!(next(&mut store, NOW_US), Sequence(4));
+    assert_unchanged();
+    let operations = [
+        record(OSLO, 4, intervals(CALL, 1)),
+        record(OSLO, 5, network(Some(CALL), "192.0.2.7", -60)),
+        record(OSLO, 6, client_events(CALL, None, 1)),
+        record(OSLO, 7, summary(CALL, 60)),
+    ];
+    store.commit(&operations, NOW_US).unwrap();
+    let call = reader.call(CALL).unwrap().remove(0);
+    assert_eq!((call.networks.len(), call.events.len()), (1, 1));
+    let leg = &call.legs[&0];
+    assert_eq!(leg.intervals[&0].value.heard, None);
+    assert_eq!(leg.intervals[&1].value.heard.as_ref().map(Vec::len), Some(1));
+    assert_eq!(leg.summary.as_ref().unwrap().value.heard.as_ref().map(|it| it.len()), Some(1));
+}
+
+/// What schema 3 added expires with the day that it came on, as everything else does.
+#[test]
+fn networks_and_events_expire_with_their_day() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(directory.path(), 2, NOW_US).unwrap();
+    let reader = SqliteReader::open(directory.path()).unwrap();
+    let first = [
+        record(OSLO, 0, network(Some(CALL), "192.0.2.7", -60)),
+        record(OSLO, 1, client_events(CALL, None, 1)),
+    ];
+    store.commit(&first, NOW_US).unwrap();
+    assert_eq!(reader.networks(OSLO).unwrap().len(), 1);
+    store.commit(&[record(OSLO, 2, network(None, "192.0.2.8", -60))], NOW_US + 3 * DAY_US).unwrap();
+    let left: Vec<_> = reader.networks(OSLO).unwrap().into_keys().collect();
+    assert_eq!(left, [id(EPOCH, 2)]);
+    assert_eq!(reader.call(CALL).unwrap(), []);
+}
+
 /// A file that was upgraded and one that was made anew must take the same statements.
 #[test]
 fn upgraded_file_has_the_columns_of_a_new_one() {
@@ -175,11 +266,13 @@ fn upgraded_file_has_the_columns_of_a_new_one() {
         });
         rows.unwrap().collect::<rusqlite::Result<Vec<Vec<_>>>>().unwrap()
     };
-    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    file_of_schema_1(old.path());
-    let columns = [columns(old.path()), columns(new.path())];
-    assert!(columns[1].len() > 100, "{} columns: the question is wrong", columns[1].len());
-    assert_eq!(columns[0], columns[1]);
+    let [first, second, new] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    file_of_schema_1(first.path());
+    file_of_schema_2(second.path());
+    let new = columns(new.path());
+    assert!(new.len() > 100, "{} columns: the question is wrong", new.len());
+    assert_eq!(columns(first.path()), new);
+    assert_eq!(columns(second.path()), new);
 }
 
 #[test]

@@ -2,18 +2,25 @@
 
 use roomtone_collector::store::{Attach, Content, Incoming, LinkTransport, Operation};
 use roomtone_protocol::call::{CallCloseReason, CallClosed, CallOpened, CallPurpose};
+use roomtone_protocol::client_event::{
+    ClientEvent, ClientEventKind, ClientEventValue, ClientEvents, UnknownBecause,
+};
 use roomtone_protocol::device::{
     DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest, SelfTestOutcome,
 };
-use roomtone_protocol::host::HostInterval;
+use roomtone_protocol::heard::{
+    HeardInterval, MosFormula, NetworkMos, NetworkRating, RatedCodec, StreamHeard, Stretches,
+};
+use roomtone_protocol::host::{HostDetail, HostInterval};
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
 use roomtone_protocol::interval::{IntervalPack, LegInterval, LegIntervals, StreamInterval};
 use roomtone_protocol::loss::{LossCause, LossReceipt};
 use roomtone_protocol::media::{
-    ClockRateSource, Direction, LegOpened, LegSummary, Media, RttSummary, StreamKey, StreamSummary,
-    Transport,
+    ClockRateSource, Direction, LegOpened, LegSummary, Media, RttSummary, StreamKey, StreamMarking,
+    StreamReported, StreamSummary, Transport,
 };
-use roomtone_protocol::path::{PathInterval, PathTarget};
+use roomtone_protocol::network::{ConnectionType, NetworkAttachment, Wifi, WifiRadio};
+use roomtone_protocol::path::{PathConnection, PathDetail, PathInterval, PathTarget};
 use roomtone_protocol::ratio::Ratio;
 use roomtone_protocol::record::Record;
 use roomtone_protocol::time::Stamp;
@@ -86,7 +93,7 @@ pub fn stream_key(direction: Direction) -> StreamKey {
     StreamKey { ssrc: [1, 2, 3, 4], direction, media: Media::Audio }
 }
 
-/// One interval: 490 of 500 packets each way, jitter mean 3.0 and max 9.5 ms, two round trips of 40 ms mean.
+/// One interval, of which 10 s were heard and 0.15 s concealed: 490 of 500 packets each way, jitter mean 3.0 and max 9.5 ms, two round trips of 40 ms mean.
 pub fn intervals(call: CallId, first: u16) -> Record {
     let row = StreamInterval {
         stream: 0,
@@ -117,7 +124,20 @@ pub fn intervals(call: CallId, first: u16) -> Record {
             .into_iter()
             .collect(),
         pack: IntervalPack::from_intervals(&[interval], 2).unwrap(),
-        heard: None,
+        heard: Some(
+            [HeardInterval {
+                interval: 0,
+                stream: 0,
+                total_us: 10_000_000,
+                concealed_us: 150_000,
+                worst_second_us: 90_000,
+                played: 490,
+                discarded: 2,
+                delay_mean_dms: 420,
+            }]
+            .into_iter()
+            .collect(),
+        ),
     })
 }
 
@@ -153,10 +173,112 @@ pub fn summary(call: CallId, lost: u64) -> Record {
         },
         tap_dropped: 0,
         streams: [stream(Direction::Ingress), stream(Direction::Egress)].into_iter().collect(),
-        heard: None,
-        markings: None,
-        reported: None,
-        reflexive: None,
+        heard: Some([stream_heard(0)].into_iter().collect()),
+        markings: Some(
+            [
+                StreamMarking { stream: 0, dscp: 0, others: 12 },
+                StreamMarking { stream: 1, dscp: 46, others: 0 },
+            ]
+            .into_iter()
+            .collect(),
+        ),
+        reported: Some(
+            [StreamReported {
+                stream: 1,
+                reports: 11,
+                lost: -3,
+                fraction_lost_max: 26,
+                jitter_mean_dms: Some(41),
+                jitter_max_dms: None,
+                rtt: RttSummary {
+                    count: 10,
+                    unanswered: 0,
+                    min_dms: 400,
+                    mean_dms: 410,
+                    max_dms: 450,
+                    last_dms: 405,
+                },
+            }]
+            .into_iter()
+            .collect(),
+        ),
+        reflexive: Some("198.51.100.7:62001".parse().unwrap()),
+    })
+}
+
+/// A minute of which 0.9 s were concealed, rated 3.9 of 4.4.
+pub fn stream_heard(stream: u8) -> StreamHeard {
+    StreamHeard {
+        stream,
+        model: 1,
+        total_us: 60 * SECOND_US,
+        concealed_us: 900_000,
+        stretched_us: 40_000,
+        compressed_us: 20_000,
+        played: 2_940,
+        discarded: 12,
+        delay_mean_dms: 420,
+        delay_max_dms: 1_210,
+        worst_second_us: 240_000,
+        worst_interval_total_us: 10_000_000,
+        worst_interval_concealed_us: 500_000,
+        resets: 1,
+        frame_us: 20_000,
+        bursts: Stretches { count: 2, frames: 30, missing: 18 },
+        gaps: Stretches { count: 3, frames: 2_970, missing: 42 },
+        runs: [40, 5, 2, 0, 0, 0, 0, 1],
+        rating: NetworkRating::Mos(NetworkMos {
+            formula: MosFormula::G1072V1,
+            codec: RatedCodec::Opus,
+            assumption: 2,
+            mos_milli: 3_900,
+            best_milli: 4_400,
+        }),
+    }
+}
+
+pub fn network(call: Option<CallId>, address: &str, signal_dbm: i16) -> Record {
+    Record::NetworkAttachment(NetworkAttachment {
+        at: stamp(1),
+        call,
+        interface: "wlp2s0".try_into().unwrap(),
+        connection: ConnectionType::Wifi,
+        is_vpn: false,
+        is_default_route: true,
+        address: address.parse().unwrap(),
+        prefix: 64,
+        mtu: Some(1_500),
+        speed_mbps: None,
+        wifi: Some(Wifi {
+            ssid: "Rooms".try_into().unwrap(),
+            bssid: [2, 0, 0, 0, 0, 255],
+            frequency_mhz: 5_180,
+            signal_dbm: Some(signal_dbm),
+            radio: WifiRadio::Ax,
+        }),
+    })
+}
+
+/// One event of each sort, in an order that is not the enum's.
+pub fn client_events(call: CallId, leg: Option<u16>, howls: u32) -> Record {
+    let event = |kind, value| ClientEvent { kind, value };
+    Record::ClientEvents(ClientEvents {
+        call,
+        leg: leg.map(LegNumber),
+        rules: 0x8001,
+        events: [
+            event(ClientEventKind::DeviceHowling, ClientEventValue::Count(howls)),
+            event(
+                ClientEventKind::NetworkReceiveQuality,
+                ClientEventValue::Ratio(Ratio::new(2 * SECOND_US, 60 * SECOND_US).unwrap()),
+            ),
+            event(
+                ClientEventKind::DeviceClipping,
+                ClientEventValue::Unknown(UnknownBecause::LevelsNotRead),
+            ),
+        ]
+        .into_iter()
+        .collect(),
     })
 }
 
@@ -208,7 +330,13 @@ pub fn host_interval() -> Record {
         memory_permille: 480,
         cpu_pressure_permille: None,
         temperature_deci_celsius: Some(-15),
-        detail: None,
+        detail: Some(HostDetail {
+            busiest_core_permille: Some(900),
+            memory_pressure_permille: None,
+            io_pressure_permille: Some(0),
+            wifi_signal_dbm: Some(-61),
+            is_throttled: Some(false),
+        }),
     })
 }
 
@@ -225,9 +353,23 @@ pub fn path_interval() -> Record {
         rtt_max_dms: 150,
         jitter_up_dms: 3,
         jitter_down_dms: 4,
-        detail: None,
-        reflector: None,
-        connection: None,
+        detail: Some(PathDetail {
+            call: Some(CALL),
+            returned: 48,
+            unplaced: 1,
+            reordered_up: 2,
+            reordered_down: 3,
+            duplicate: 4,
+            wire_bytes: 7_400,
+        }),
+        reflector: Some("[2001:db8::862]:862".parse().unwrap()),
+        connection: Some(PathConnection {
+            rtt_dms: 108,
+            sent_packets: 70,
+            lost_packets: 2,
+            congestion_events: 1,
+            mtu: 1_452,
+        }),
     })
 }
 
@@ -249,6 +391,12 @@ pub fn whole_call(call: CallId) -> Vec<Record> {
         episode(Some(call), EpisodeState::Open, SECOND_US),
         host_interval(),
         path_interval(),
+        network(Some(call), "2001:db8:aaaa::7", -70),
+        network(None, "192.0.2.7", -71),
+        network(Some(call), "2001:db8:aaaa::7", -60),
+        client_events(call, Some(0), 0),
+        client_events(call, None, 1),
+        client_events(call, None, 2),
         self_test(SelfTestOutcome::NotHeard),
         episode(Some(call), EpisodeState::Recovered, 3 * SECOND_US),
         summary(call, 61),

@@ -4,9 +4,11 @@
 //! opened read-only for each question, so that a reader never keeps a day from being sealed or unlinked.
 
 mod call;
+mod environment;
 mod leg;
 mod row;
 mod scan;
+mod stream;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +18,14 @@ use std::path::{Path, PathBuf};
 use roomtone_protocol::device::{DeviceEpisode, SelfTest};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, RecordId};
+use roomtone_protocol::network::NetworkAttachment;
 use roomtone_protocol::path::PathInterval;
 use rusqlite::{Connection, OpenFlags, params};
 
 pub use self::scan::CallPlace;
 
 use self::call::{EPISODE, read_call, read_episode};
+use self::environment::{hosts, networks, paths, read_host, read_network, read_path};
 use self::row::{read_code, read_id, read_stamp, read_text};
 use super::day::{self, Day};
 use super::schema::{self, Fitness};
@@ -116,16 +120,20 @@ impl SqliteReader {
         }))
     }
 
-    /// Collects rows of one endpoint from all files into one map; the latest file wins.
+    /// Collects rows of one endpoint from all files into one map; the latest file wins. `sql` is asked by schema
+    /// version and has none for a version without such rows.
     fn rows<K: Ord, V>(
         &self,
         endpoint: EndpointId,
-        sql: &str,
+        sql: impl Fn(i32) -> Option<String>,
         read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(K, V)>,
     ) -> Result<BTreeMap<K, V>, StoreError> {
-        let days = self.ask(Day(0), |connection| {
+        let days = self.ask_each(Day(0), |connection, version| {
+            let Some(sql) = sql(version) else {
+                return Ok(Vec::new());
+            };
             connection
-                .prepare_cached(sql)?
+                .prepare_cached(&sql)?
                 .query_map(params![endpoint.0, ROWS_MAX], &read)?
                 .collect::<rusqlite::Result<Vec<_>>>()
         })?;
@@ -230,13 +238,15 @@ impl StoreReader for SqliteReader {
     }
 
     fn hours(&self, endpoint: EndpointId) -> Result<BTreeMap<u64, HourTotals>, StoreError> {
-        let days = self.ask(Day(0), |connection| {
+        let days = self.ask_each(Day(0), |connection, version| {
+            let added =
+                schema::columns_since(schema::HEARD_SINCE, version, "heard_us, concealed_us");
             connection
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "SELECT hour, legs, intervals, packets, lost, jitter_sum_dms, jitter_count, jitter_max_dms, \
-                     rtt_sum_dms, rtt_count, rtt_max_dms FROM endpoint_hour WHERE \
-                     endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2",
-                )?
+                     rtt_sum_dms, rtt_count, rtt_max_dms, {added} FROM endpoint_hour WHERE \
+                     endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2"
+                ))?
                 .query_map(params![endpoint.0, ROWS_MAX], |row| {
                     Ok((
                         row.get::<_, i64>(0)? as u64,
@@ -251,6 +261,8 @@ impl StoreReader for SqliteReader {
                             rtt_sum_dms: row.get(8)?,
                             rtt_count: row.get(9)?,
                             rtt_max_dms: row.get(10)?,
+                            heard_us: row.get::<_, Option<i64>>(11)?.unwrap_or(0),
+                            concealed_us: row.get::<_, Option<i64>>(12)?.unwrap_or(0),
                         },
                     ))
                 })?
@@ -267,59 +279,21 @@ impl StoreReader for SqliteReader {
         &self,
         endpoint: EndpointId,
     ) -> Result<BTreeMap<RecordId, HostInterval>, StoreError> {
-        self.rows(
-            endpoint,
-            "SELECT epoch, sequence, started_wall_us, started_uptime_us, duration_ms, cpu_permille, memory_permille, \
-             cpu_pressure_permille, temperature_deci_celsius FROM host_interval WHERE \
-             endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2",
-            |row| {
-                Ok((
-                    read_id(row, 0)?,
-                    HostInterval {
-                        started: read_stamp(row, 2)?,
-                        duration_ms: row.get(4)?,
-                        cpu_permille: row.get(5)?,
-                        memory_permille: row.get(6)?,
-                        cpu_pressure_permille: row.get(7)?,
-                        temperature_deci_celsius: row.get(8)?,
-                        detail: None,
-                    },
-                ))
-            },
-        )
+        self.rows(endpoint, |version| Some(hosts(version)), read_host)
     }
 
     fn path_intervals(
         &self,
         endpoint: EndpointId,
     ) -> Result<BTreeMap<RecordId, PathInterval>, StoreError> {
-        self.rows(
-            endpoint,
-            "SELECT epoch, sequence, started_wall_us, started_uptime_us, duration_ms, target, sent, lost_up, lost_down, \
-             rtt_min_dms, rtt_mean_dms, rtt_max_dms, jitter_up_dms, jitter_down_dms FROM path_interval WHERE \
-             endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2",
-            |row| {
-                Ok((
-                    read_id(row, 0)?,
-                    PathInterval {
-                        started: read_stamp(row, 2)?,
-                        duration_ms: row.get(4)?,
-                        target: read_code(row, 5)?,
-                        sent: row.get(6)?,
-                        lost_up: row.get(7)?,
-                        lost_down: row.get(8)?,
-                        rtt_min_dms: row.get(9)?,
-                        rtt_mean_dms: row.get(10)?,
-                        rtt_max_dms: row.get(11)?,
-                        jitter_up_dms: row.get(12)?,
-                        jitter_down_dms: row.get(13)?,
-                        detail: None,
-                        reflector: None,
-                        connection: None,
-                    },
-                ))
-            },
-        )
+        self.rows(endpoint, |version| Some(paths(version)), read_path)
+    }
+
+    fn networks(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<BTreeMap<RecordId, NetworkAttachment>, StoreError> {
+        self.rows(endpoint, networks, read_network)
     }
 
     fn self_tests(
@@ -355,8 +329,11 @@ impl StoreReader for SqliteReader {
     ) -> Result<BTreeMap<RecordId, OpaqueRecord>, StoreError> {
         self.rows(
             endpoint,
-            "SELECT epoch, sequence, kind, reason, body FROM opaque_record WHERE \
-             endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2",
+            |_version| {
+                let sql = "SELECT epoch, sequence, kind, reason, body FROM opaque_record WHERE \
+                           endpoint = (SELECT key FROM endpoint WHERE id = ?1) LIMIT ?2";
+                Some(sql.to_owned())
+            },
             |row| {
                 let body: Vec<u8> = row.get(4)?;
                 let reason: OpaqueReason = read_code(row, 3)?;

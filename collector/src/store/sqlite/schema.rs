@@ -5,16 +5,34 @@
 //! of them, and the file with the highest `file.generation` holds the truth. All other tables hold what was received
 //! on that day. Unsigned 64-bit values are stored as the signed integer of the same bits. There is no float.
 //!
+//! A list that a record may lack stands in rows of its own beside its count: a count of NULL is a list that was not
+//! told, 0 is one that was told and is empty.
+//!
 //! A file of an earlier schema is read as it is, what it lacks is absent; before one is written to, [`UPGRADES`] bring
 //! it up to date, in one transaction.
 
 use rusqlite::{Connection, OptionalExtension};
 
 /// The layout below. A file with a higher number is a later collector's.
-pub(super) const SCHEMA_VERSION: i32 = 2;
+pub(super) const SCHEMA_VERSION: i32 = 3;
 
 /// The first schema that knows self-tests, and zero volume and glitches of a device.
 pub(super) const SELF_TESTS_SINCE: i32 = 2;
+
+/// The first schema that knows what was heard, markings, receivers' reports, networks, client events, and what else was
+/// told of host and path.
+pub(super) const HEARD_SINCE: i32 = 3;
+
+/// Columns of a file of this schema version: those that came with a later one are read as NULL.
+pub(super) fn columns_since(since: i32, version: i32, columns: &str) -> String {
+    if version >= since {
+        return columns.to_owned();
+    }
+    columns.split(',').map(|_| "NULL").collect::<Vec<_>>().join(", ")
+}
+
+/// What stands for the leg in client events that are the call's own; a leg's number is never negative.
+pub(super) const EVENTS_OF_CALL: i64 = -1;
 
 /// `PRAGMA application_id`: "RTMD", so that `file` tells a day file from any other database.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"RTMD");
@@ -69,8 +87,71 @@ PRAGMA foreign_keys = OFF;
 PRAGMA trusted_schema = OFF;
 ";
 
+/// The tables that schema 3 added.
+///
+/// A leg of -1 is the call itself. A network is found by its place in the order of arrival, since two epochs do not
+/// compare.
+macro_rules! tables_of_3 {
+    () => {
+        "
+CREATE TABLE stream_heard (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL, stream INTEGER NOT NULL,
+  model INTEGER NOT NULL, total_us INTEGER NOT NULL, concealed_us INTEGER NOT NULL,
+  stretched_us INTEGER NOT NULL, compressed_us INTEGER NOT NULL, played INTEGER NOT NULL,
+  discarded INTEGER NOT NULL, delay_mean_dms INTEGER NOT NULL, delay_max_dms INTEGER NOT NULL,
+  worst_second_us INTEGER NOT NULL, worst_interval_total_us INTEGER NOT NULL,
+  worst_interval_concealed_us INTEGER NOT NULL, resets INTEGER NOT NULL, frame_us INTEGER NOT NULL,
+  bursts INTEGER NOT NULL, burst_frames INTEGER NOT NULL, burst_missing INTEGER NOT NULL,
+  gaps INTEGER NOT NULL, gap_frames INTEGER NOT NULL, gap_missing INTEGER NOT NULL, runs BLOB NOT NULL,
+  rating INTEGER NOT NULL, formula INTEGER, codec INTEGER, assumption INTEGER, mos_milli INTEGER,
+  best_milli INTEGER,
+  PRIMARY KEY (endpoint, call, leg, stream)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE stream_marking (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL, stream INTEGER NOT NULL,
+  dscp INTEGER NOT NULL, others INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call, leg, stream)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE stream_reported (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL, stream INTEGER NOT NULL,
+  reports INTEGER NOT NULL, lost INTEGER NOT NULL, fraction_lost_max INTEGER NOT NULL,
+  jitter_mean_dms INTEGER, jitter_max_dms INTEGER,
+  rtt_count INTEGER NOT NULL, rtt_unanswered INTEGER NOT NULL, rtt_min_dms INTEGER NOT NULL,
+  rtt_mean_dms INTEGER NOT NULL, rtt_max_dms INTEGER NOT NULL, rtt_last_dms INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call, leg, stream)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE network_attachment (
+  arrival INTEGER PRIMARY KEY,
+  endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, call INTEGER,
+  at_wall_us INTEGER NOT NULL, at_uptime_us INTEGER NOT NULL, interface TEXT NOT NULL,
+  connection INTEGER NOT NULL, is_vpn INTEGER NOT NULL, is_default_route INTEGER NOT NULL,
+  address TEXT NOT NULL, prefix INTEGER NOT NULL, mtu INTEGER, speed_mbps INTEGER,
+  ssid TEXT, bssid BLOB, frequency_mhz INTEGER, signal_dbm INTEGER, radio INTEGER,
+  UNIQUE (endpoint, epoch, sequence)
+) STRICT;
+CREATE INDEX network_attachment_by_call ON network_attachment (endpoint, call) WHERE call IS NOT NULL;
+
+CREATE TABLE client_events (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL,
+  epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, rules INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call, leg)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE client_event (
+  endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL, position INTEGER NOT NULL,
+  kind INTEGER NOT NULL, part_us INTEGER, whole_us INTEGER, count INTEGER, because INTEGER,
+  PRIMARY KEY (endpoint, call, leg, position)
+) STRICT, WITHOUT ROWID;
+"
+    };
+}
+
 /// Makes an empty file a day file, in the caller's transaction.
-pub(super) const CREATE: &str = "
+pub(super) const CREATE: &str = concat!(
+    "
 CREATE TABLE file (generation INTEGER NOT NULL) STRICT;
 
 CREATE TABLE endpoint (
@@ -131,6 +212,7 @@ CREATE TABLE leg_interval (
   endpoint INTEGER NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL, first INTEGER NOT NULL,
   epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
   started_wall_ms INTEGER NOT NULL, count INTEGER NOT NULL, streams BLOB NOT NULL, pack BLOB NOT NULL,
+  heard BLOB,
   PRIMARY KEY (endpoint, call, leg, first, epoch, sequence)
 ) STRICT, WITHOUT ROWID;
 
@@ -141,6 +223,7 @@ CREATE TABLE leg_summary (
   rtt_count INTEGER NOT NULL, rtt_unanswered INTEGER NOT NULL, rtt_min_dms INTEGER NOT NULL,
   rtt_mean_dms INTEGER NOT NULL, rtt_max_dms INTEGER NOT NULL, rtt_last_dms INTEGER NOT NULL,
   tap_dropped INTEGER NOT NULL,
+  heard INTEGER, markings INTEGER, reported INTEGER, reflexive TEXT,
   PRIMARY KEY (endpoint, call, leg)
 ) STRICT, WITHOUT ROWID;
 
@@ -188,6 +271,8 @@ CREATE TABLE host_interval (
   started_wall_us INTEGER NOT NULL, started_uptime_us INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
   cpu_permille INTEGER NOT NULL, memory_permille INTEGER NOT NULL, cpu_pressure_permille INTEGER,
   temperature_deci_celsius INTEGER,
+  has_detail INTEGER, busiest_core_permille INTEGER, memory_pressure_permille INTEGER,
+  io_pressure_permille INTEGER, wifi_signal_dbm INTEGER, is_throttled INTEGER,
   PRIMARY KEY (endpoint, epoch, sequence)
 ) STRICT, WITHOUT ROWID;
 
@@ -197,6 +282,9 @@ CREATE TABLE path_interval (
   target INTEGER NOT NULL, sent INTEGER NOT NULL, lost_up INTEGER NOT NULL, lost_down INTEGER NOT NULL,
   rtt_min_dms INTEGER NOT NULL, rtt_mean_dms INTEGER NOT NULL, rtt_max_dms INTEGER NOT NULL,
   jitter_up_dms INTEGER NOT NULL, jitter_down_dms INTEGER NOT NULL,
+  call INTEGER, returned INTEGER, unplaced INTEGER, reordered_up INTEGER, reordered_down INTEGER,
+  duplicate INTEGER, wire_bytes INTEGER, reflector TEXT,
+  quic_rtt_dms INTEGER, quic_sent INTEGER, quic_lost INTEGER, quic_congestion_events INTEGER, quic_mtu INTEGER,
   PRIMARY KEY (endpoint, epoch, sequence)
 ) STRICT, WITHOUT ROWID;
 
@@ -211,14 +299,18 @@ CREATE TABLE endpoint_hour (
   legs INTEGER NOT NULL, intervals INTEGER NOT NULL, packets INTEGER NOT NULL, lost INTEGER NOT NULL,
   jitter_sum_dms INTEGER NOT NULL, jitter_count INTEGER NOT NULL, jitter_max_dms INTEGER NOT NULL,
   rtt_sum_dms INTEGER NOT NULL, rtt_count INTEGER NOT NULL, rtt_max_dms INTEGER NOT NULL,
+  heard_us INTEGER NOT NULL DEFAULT 0, concealed_us INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (endpoint, hour)
 ) STRICT, WITHOUT ROWID;
-";
+",
+    tables_of_3!()
+);
 
 /// What brings a file of schema n to n + 1, the first from 1 to 2, in the caller's transaction.
 ///
 /// What a file becomes is what [`CREATE`] makes, columns in the same order: rows are inserted by position.
-pub(super) const UPGRADES: [&str; SCHEMA_VERSION as usize - 1] = ["
+pub(super) const UPGRADES: [&str; SCHEMA_VERSION as usize - 1] = [
+    "
 ALTER TABLE device_summary ADD COLUMN zero_volume_part_us INTEGER;
 ALTER TABLE device_summary ADD COLUMN zero_volume_whole_us INTEGER;
 ALTER TABLE device_summary ADD COLUMN glitches INTEGER;
@@ -230,7 +322,39 @@ CREATE TABLE self_test (
   PRIMARY KEY (endpoint, epoch, sequence)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX self_test_by_receipt ON self_test (received_us);
-"];
+",
+    concat!(
+        "
+ALTER TABLE leg_interval ADD COLUMN heard BLOB;
+ALTER TABLE leg_summary ADD COLUMN heard INTEGER;
+ALTER TABLE leg_summary ADD COLUMN markings INTEGER;
+ALTER TABLE leg_summary ADD COLUMN reported INTEGER;
+ALTER TABLE leg_summary ADD COLUMN reflexive TEXT;
+ALTER TABLE host_interval ADD COLUMN has_detail INTEGER;
+ALTER TABLE host_interval ADD COLUMN busiest_core_permille INTEGER;
+ALTER TABLE host_interval ADD COLUMN memory_pressure_permille INTEGER;
+ALTER TABLE host_interval ADD COLUMN io_pressure_permille INTEGER;
+ALTER TABLE host_interval ADD COLUMN wifi_signal_dbm INTEGER;
+ALTER TABLE host_interval ADD COLUMN is_throttled INTEGER;
+ALTER TABLE path_interval ADD COLUMN call INTEGER;
+ALTER TABLE path_interval ADD COLUMN returned INTEGER;
+ALTER TABLE path_interval ADD COLUMN unplaced INTEGER;
+ALTER TABLE path_interval ADD COLUMN reordered_up INTEGER;
+ALTER TABLE path_interval ADD COLUMN reordered_down INTEGER;
+ALTER TABLE path_interval ADD COLUMN duplicate INTEGER;
+ALTER TABLE path_interval ADD COLUMN wire_bytes INTEGER;
+ALTER TABLE path_interval ADD COLUMN reflector TEXT;
+ALTER TABLE path_interval ADD COLUMN quic_rtt_dms INTEGER;
+ALTER TABLE path_interval ADD COLUMN quic_sent INTEGER;
+ALTER TABLE path_interval ADD COLUMN quic_lost INTEGER;
+ALTER TABLE path_interval ADD COLUMN quic_congestion_events INTEGER;
+ALTER TABLE path_interval ADD COLUMN quic_mtu INTEGER;
+ALTER TABLE endpoint_hour ADD COLUMN heard_us INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE endpoint_hour ADD COLUMN concealed_us INTEGER NOT NULL DEFAULT 0;
+",
+        tables_of_3!()
+    ),
+];
 
 /// Begins a day with the state of the file attached as `before`; binds the horizon and the new generation.
 ///

@@ -6,6 +6,7 @@
 mod call;
 mod device;
 mod environment;
+mod summary;
 
 use std::collections::BTreeMap;
 
@@ -168,7 +169,8 @@ impl Group<'_> {
             Record::PathInterval(it) => self.store_path(key, id, it),
             Record::LossReceipt(it) => self.store_receipt(key, id, it),
             Record::SelfTest(it) => self.store_self_test(key, id, it),
-            Record::NetworkAttachment(_) | Record::ClientEvents(_) => Ok(()),
+            Record::NetworkAttachment(it) => self.store_network(key, id, it),
+            Record::ClientEvents(it) => self.store_events(key, id, it),
         }
     }
 

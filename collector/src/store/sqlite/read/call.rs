@@ -1,15 +1,22 @@
 //! What one file knows of a call.
 
+use heapless::Vec as Row;
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
+use roomtone_protocol::client_event::{ClientEvent, ClientEventValue, ClientEvents};
 use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
-use roomtone_protocol::id::{CallId, EndpointId};
+use roomtone_protocol::id::{CallId, EndpointId, LegNumber};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::schema;
-use super::leg::{read_intervals, read_legs, read_summaries};
-use super::row::{read_code, read_id, read_optional_ratio, read_ratio, read_stamp, read_text};
+use super::environment::{NETWORK, read_network};
+use super::leg::{LEGS_MAX, read_intervals, read_legs, read_summaries};
+use super::row::{
+    read_code, read_id, read_optional_ratio, read_ratio, read_stamp, read_text, unreadable,
+};
 use crate::call::{CallFacts, Told};
 
+/// The most networks of one call that are read from one day, the latest: a phone that walks changes some a minute.
+const NETWORKS_MAX: i64 = 1_000;
 /// The most episodes of one call that are read from one day.
 const EPISODES_MAX: i64 = 10_000;
 
@@ -60,19 +67,23 @@ pub(super) fn read_call(
         })
         .optional()?;
     read_legs(connection, key, &mut facts)?;
-    read_intervals(connection, key, &mut facts)?;
-    read_summaries(connection, key, &mut facts)?;
+    read_intervals(connection, version, key, &mut facts)?;
+    read_summaries(connection, version, key, &mut facts)?;
+    if version >= schema::HEARD_SINCE {
+        read_networks(connection, key, &mut facts)?;
+        read_events(connection, key, &mut facts)?;
+    }
     let mut episodes = connection.prepare_cached(&format!(
         "SELECT {EPISODE} FROM device_episode WHERE endpoint = ?1 AND call = ?2 LIMIT ?3"
     ))?;
     for told in episodes.query_map(params![key, call.0 as i64, EPISODES_MAX], read_episode)? {
         facts.handle_episode(told?);
     }
-    let added = if version < schema::SELF_TESTS_SINCE {
-        "NULL, NULL, NULL"
-    } else {
-        "zero_volume_part_us, zero_volume_whole_us, glitches"
-    };
+    let added = schema::columns_since(
+        schema::SELF_TESTS_SINCE,
+        version,
+        "zero_volume_part_us, zero_volume_whole_us, glitches",
+    );
     let mut devices = connection.prepare_cached(&format!(
         "SELECT epoch, sequence, side, device, not_functioning_part_us, not_functioning_whole_us, muted_part_us, \
          muted_whole_us, episodes, detector, {added} FROM device_summary WHERE endpoint = ?1 AND call = ?2 LIMIT ?3"
@@ -115,4 +126,60 @@ pub(super) fn read_episode(row: &rusqlite::Row<'_>) -> rusqlite::Result<Told<Dev
             state: read_code(row, 10)?,
         },
     })
+}
+
+fn read_networks(connection: &Connection, key: i64, facts: &mut CallFacts) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {NETWORK} FROM network_attachment WHERE endpoint = ?1 AND call = ?2 \
+         ORDER BY arrival DESC LIMIT ?3"
+    ))?;
+    let told = statement
+        .query_map(params![key, facts.call.0 as i64, NETWORKS_MAX], read_network)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    // Oldest first: of two epochs the later arrival wins.
+    for (by, value) in told.into_iter().rev() {
+        facts.handle_network(Told { by, value });
+    }
+    Ok(())
+}
+
+fn read_events(connection: &Connection, key: i64, facts: &mut CallFacts) -> rusqlite::Result<()> {
+    let call = facts.call;
+    let mut statement = connection.prepare_cached(
+        "SELECT epoch, sequence, leg, rules FROM client_events WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
+    )?;
+    let all = statement.query_map(params![key, call.0 as i64, LEGS_MAX], |row| {
+        let leg: i64 = row.get(2)?;
+        let number = match leg {
+            schema::EVENTS_OF_CALL => None,
+            leg => Some(LegNumber(u16::try_from(leg).map_err(|_| unreadable(row, 2))?)),
+        };
+        Ok((leg, read_id(row, 0)?, number, row.get(3)?))
+    })?;
+    let mut rows = connection.prepare_cached(
+        "SELECT kind, part_us, whole_us, count, because FROM client_event \
+         WHERE endpoint = ?1 AND call = ?2 AND leg = ?3 ORDER BY position",
+    )?;
+    for events in all {
+        let (leg, by, number, rules) = events?;
+        let mut value = ClientEvents { call, leg: number, rules, events: Row::new() };
+        for event in rows.query_map(params![key, call.0 as i64, leg], read_event)? {
+            // The wire holds no more events than fit here; a file with more was not written by us.
+            if value.events.push(event?).is_err() {
+                break;
+            }
+        }
+        facts.handle_events(Told { by, value });
+    }
+    Ok(())
+}
+
+fn read_event(row: &rusqlite::Row<'_>) -> rusqlite::Result<ClientEvent> {
+    let value = match (read_optional_ratio(row, 1)?, row.get(3)?, row.get::<_, Option<u8>>(4)?) {
+        (Some(ratio), None, None) => ClientEventValue::Ratio(ratio),
+        (None, Some(count), None) => ClientEventValue::Count(count),
+        (None, None, Some(_)) => ClientEventValue::Unknown(read_code(row, 4)?),
+        _ => return Err(unreadable(row, 4)),
+    };
+    Ok(ClientEvent { kind: read_code(row, 0)?, value })
 }

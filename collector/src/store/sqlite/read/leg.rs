@@ -3,15 +3,17 @@
 use heapless::Vec as Row;
 use roomtone_protocol::id::LegNumber;
 use roomtone_protocol::interval::{IntervalPack, LegIntervals};
-use roomtone_protocol::media::{LegOpened, LegSummary, RttSummary, StreamKey, StreamSummary};
+use roomtone_protocol::media::{LegOpened, LegSummary};
 use rusqlite::{Connection, params};
 
-use super::row::{read_code, read_id, read_parsed, read_stamp, unreadable};
+use super::super::schema;
+use super::row::{read_code, read_id, read_optional_parsed, read_parsed, read_stamp, unreadable};
+use super::stream::{read_heard, read_markings, read_reported, read_rtt, read_streams};
 use crate::call::{CallFacts, Told};
-use crate::store::code::unpack_streams;
+use crate::store::code::{unpack_heard, unpack_streams};
 
 /// The most legs of one call that are read: a Teams call has at most a few; a re-ICE storm has dozens.
-const LEGS_MAX: i64 = 1_024;
+pub(super) const LEGS_MAX: i64 = 1_024;
 /// The most packs of one leg that are read from one day: a day has 8,640 intervals of 10 s.
 const PACKS_MAX: i64 = 20_000;
 
@@ -47,14 +49,16 @@ pub(super) fn read_legs(
 
 pub(super) fn read_intervals(
     connection: &Connection,
+    version: i32,
     key: i64,
     facts: &mut CallFacts,
 ) -> rusqlite::Result<()> {
     let call = facts.call;
-    let mut statement = connection.prepare_cached(
-        "SELECT epoch, sequence, leg, first, started_wall_ms, count, streams, pack FROM leg_interval \
-         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
-    )?;
+    let heard = schema::columns_since(schema::HEARD_SINCE, version, "heard");
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT epoch, sequence, leg, first, started_wall_ms, count, streams, pack, {heard} FROM leg_interval \
+         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3"
+    ))?;
     let packs = statement.query_map(params![key, call.0 as i64, PACKS_MAX], |row| {
         let streams = unpack_streams(row.get_ref(6)?.as_blob()?)
             .and_then(|streams| Row::from_slice(&streams).ok())
@@ -68,7 +72,15 @@ pub(super) fn read_intervals(
             started_wall_ms: row.get::<_, i64>(4)? as u64,
             streams,
             pack,
-            heard: None,
+            heard: row
+                .get_ref(8)?
+                .as_blob_or_null()?
+                .map(|bytes| {
+                    unpack_heard(bytes)
+                        .and_then(|rows| Row::from_slice(&rows).ok())
+                        .ok_or_else(|| unreadable(row, 8))
+                })
+                .transpose()?,
         };
         Ok((read_id(row, 0)?, intervals))
     })?;
@@ -81,15 +93,18 @@ pub(super) fn read_intervals(
 
 pub(super) fn read_summaries(
     connection: &Connection,
+    version: i32,
     key: i64,
     facts: &mut CallFacts,
 ) -> rusqlite::Result<()> {
     let call = facts.call;
-    let mut statement = connection.prepare_cached(
+    let added =
+        schema::columns_since(schema::HEARD_SINCE, version, "heard, markings, reported, reflexive");
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT epoch, sequence, leg, closed_wall_us, closed_uptime_us, rtt_count, rtt_unanswered, rtt_min_dms, \
-         rtt_mean_dms, rtt_max_dms, rtt_last_dms, tap_dropped FROM leg_summary \
-         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3",
-    )?;
+         rtt_mean_dms, rtt_max_dms, rtt_last_dms, tap_dropped, {added} FROM leg_summary \
+         WHERE endpoint = ?1 AND call = ?2 LIMIT ?3"
+    ))?;
     let summaries = statement.query_map(params![key, call.0 as i64, LEGS_MAX], |row| {
         Ok(Told {
             by: read_id(row, 0)?,
@@ -97,73 +112,31 @@ pub(super) fn read_summaries(
                 call,
                 leg: LegNumber(row.get(2)?),
                 closed: read_stamp(row, 3)?,
-                rtt: RttSummary {
-                    count: row.get(5)?,
-                    unanswered: row.get(6)?,
-                    min_dms: row.get(7)?,
-                    mean_dms: row.get(8)?,
-                    max_dms: row.get(9)?,
-                    last_dms: row.get(10)?,
-                },
+                rtt: read_rtt(row, 5)?,
                 tap_dropped: row.get::<_, i64>(11)? as u64,
                 streams: Row::new(),
-                heard: None,
-                markings: None,
-                reported: None,
-                reflexive: None,
+                heard: told(row, 12)?.then(Row::new),
+                markings: told(row, 13)?.then(Row::new),
+                reported: told(row, 14)?.then(Row::new),
+                reflexive: read_optional_parsed(row, 15)?,
             },
         })
     })?;
-    for told in summaries {
-        let mut told = told?;
+    for summary in summaries {
+        let mut told = summary?;
         read_streams(connection, key, &mut told.value)?;
+        if version >= schema::HEARD_SINCE {
+            read_heard(connection, key, &mut told.value)?;
+            read_markings(connection, key, &mut told.value)?;
+            read_reported(connection, key, &mut told.value)?;
+        }
         let leg = told.value.leg.0;
         facts.leg(leg).summary = Some(told);
     }
     Ok(())
 }
 
-fn read_streams(
-    connection: &Connection,
-    key: i64,
-    summary: &mut LegSummary,
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "SELECT ssrc, direction, media, payload_types, clock_rate_hz, clock_rate_source, first_us, last_us, received, \
-         expected, lost, duplicate, reordered, sequence_restarts, jitter_mean_dms, jitter_max_dms, jitter_last_dms \
-         FROM stream_summary WHERE endpoint = ?1 AND call = ?2 AND leg = ?3 ORDER BY position",
-    )?;
-    let of_leg = params![key, summary.call.0 as i64, summary.leg.0];
-    let streams = statement.query_map(of_leg, |row| {
-        let count = |column: usize| row.get::<_, i64>(column).map(|it| it as u64);
-        Ok(StreamSummary {
-            key: StreamKey {
-                ssrc: row.get::<_, u32>(0)?.to_le_bytes(),
-                direction: read_code(row, 1)?,
-                media: read_code(row, 2)?,
-            },
-            payload_types: Row::from_slice(row.get_ref(3)?.as_blob()?)
-                .map_err(|_| unreadable(row, 3))?,
-            clock_rate_hz: row.get(4)?,
-            clock_rate_source: read_code(row, 5)?,
-            first_us: count(6)?,
-            last_us: count(7)?,
-            received: count(8)?,
-            expected: count(9)?,
-            lost: count(10)?,
-            duplicate: count(11)?,
-            reordered: count(12)?,
-            sequence_restarts: row.get(13)?,
-            jitter_mean_dms: row.get(14)?,
-            jitter_max_dms: row.get(15)?,
-            jitter_last_dms: row.get(16)?,
-        })
-    })?;
-    for stream in streams {
-        // The wire holds no more streams than fit here; a file with more was not written by us.
-        if summary.streams.push(stream?).is_err() {
-            break;
-        }
-    }
-    Ok(())
+/// Whether a list was told at all: its count stands there.
+fn told(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<bool> {
+    Ok(row.get::<_, Option<i64>>(column)?.is_some())
 }

@@ -57,3 +57,23 @@ pub(super) fn unreadable(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Er
     let kind = row.get_ref(column).map_or(rusqlite::types::Type::Null, |value| value.data_type());
     rusqlite::Error::InvalidColumnType(column, name, kind)
 }
+
+pub(super) fn read_optional_parsed<T: std::str::FromStr>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<T>> {
+    if row.get_ref(column)? == rusqlite::types::ValueRef::Null {
+        return Ok(None);
+    }
+    read_parsed(row, column).map(Some)
+}
+
+pub(super) fn read_optional_code<T: Code>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<T>> {
+    if row.get_ref(column)? == rusqlite::types::ValueRef::Null {
+        return Ok(None);
+    }
+    read_code(row, column).map(Some)
+}

@@ -1,14 +1,16 @@
 //! What is told of calls and their legs.
 
 use roomtone_protocol::call::{CallClosed, CallOpened};
+use roomtone_protocol::client_event::{ClientEventValue, ClientEvents};
 use roomtone_protocol::id::{CallId, RecordId};
 use roomtone_protocol::interval::LegIntervals;
-use roomtone_protocol::media::{LegOpened, LegSummary};
+use roomtone_protocol::media::LegOpened;
 use rusqlite::params;
 
 use super::Group;
-use crate::store::code::{Code, pack_streams};
+use crate::store::code::{Code, pack_heard, pack_streams};
 use crate::store::rollup::{self, HourTotals, SUM_MAX};
+use crate::store::sqlite::schema::EVENTS_OF_CALL;
 
 impl Group<'_> {
     pub(super) fn touch_call(&self, key: i64, call: CallId) -> rusqlite::Result<()> {
@@ -105,7 +107,7 @@ impl Group<'_> {
         // Known already only where its epoch's watermark was forgotten: then it must not count twice.
         let written = self
             .transaction
-            .prepare_cached("INSERT OR IGNORE INTO leg_interval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
+            .prepare_cached("INSERT OR IGNORE INTO leg_interval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
             .execute(params![
                 key,
                 it.call.0 as i64,
@@ -117,6 +119,7 @@ impl Group<'_> {
                 it.pack.len() as i64,
                 pack_streams(&it.streams),
                 it.pack.bytes(),
+                it.heard.as_deref().map(pack_heard),
             ])?;
         if written == 0 {
             return Ok(());
@@ -127,97 +130,71 @@ impl Group<'_> {
         Ok(())
     }
 
-    pub(super) fn store_summary(
+    pub(super) fn store_events(
         &self,
         key: i64,
         id: RecordId,
-        it: &LegSummary,
+        it: &ClientEvents,
     ) -> rusqlite::Result<()> {
-        let call = it.call.0 as i64;
+        let (call, leg) = (it.call.0 as i64, it.leg.map_or(EVENTS_OF_CALL, |leg| i64::from(leg.0)));
         let written = self
             .transaction
             .prepare_cached(
-                "INSERT INTO leg_summary VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
-                 ON CONFLICT DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence, \
-                 closed_wall_us = excluded.closed_wall_us, closed_uptime_us = excluded.closed_uptime_us, \
-                 rtt_count = excluded.rtt_count, rtt_unanswered = excluded.rtt_unanswered, \
-                 rtt_min_dms = excluded.rtt_min_dms, rtt_mean_dms = excluded.rtt_mean_dms, \
-                 rtt_max_dms = excluded.rtt_max_dms, rtt_last_dms = excluded.rtt_last_dms, \
-                 tap_dropped = excluded.tap_dropped \
+                "INSERT INTO client_events VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET \
+                 epoch = excluded.epoch, sequence = excluded.sequence, rules = excluded.rules \
                  WHERE excluded.epoch <> epoch OR excluded.sequence > sequence",
             )?
-            .execute(params![
-                key,
-                call,
-                it.leg.0,
-                id.epoch.0,
-                id.sequence.0,
-                it.closed.wall_us as i64,
-                it.closed.uptime_us as i64,
-                it.rtt.count,
-                it.rtt.unanswered,
-                it.rtt.min_dms,
-                it.rtt.mean_dms,
-                it.rtt.max_dms,
-                it.rtt.last_dms,
-                it.tap_dropped as i64,
-            ])?;
+            .execute(params![key, call, leg, id.epoch.0, id.sequence.0, it.rules])?;
         if written == 0 {
             return Ok(());
         }
         self.transaction
             .prepare_cached(
-                "DELETE FROM stream_summary WHERE endpoint = ?1 AND call = ?2 AND leg = ?3",
+                "DELETE FROM client_event WHERE endpoint = ?1 AND call = ?2 AND leg = ?3",
             )?
-            .execute(params![key, call, it.leg.0])?;
+            .execute(params![key, call, leg])?;
         let mut insert = self.transaction.prepare_cached(
-            "INSERT INTO stream_summary VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-             ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+            "INSERT INTO client_event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
-        for (position, stream) in it.streams.iter().enumerate() {
+        for (position, event) in it.events.iter().enumerate() {
+            let (ratio, count, because) = match event.value {
+                ClientEventValue::Ratio(ratio) => (Some(ratio), None, None),
+                ClientEventValue::Count(count) => (None, Some(count), None),
+                ClientEventValue::Unknown(because) => (None, None, Some(because.code())),
+            };
             insert.execute(params![
                 key,
                 call,
-                it.leg.0,
+                leg,
                 position as i64,
-                u32::from_le_bytes(stream.key.ssrc),
-                stream.key.direction.code(),
-                stream.key.media.code(),
-                &stream.payload_types[..],
-                stream.clock_rate_hz,
-                stream.clock_rate_source.code(),
-                stream.first_us as i64,
-                stream.last_us as i64,
-                stream.received as i64,
-                stream.expected as i64,
-                stream.lost as i64,
-                stream.duplicate as i64,
-                stream.reordered as i64,
-                stream.sequence_restarts,
-                stream.jitter_mean_dms,
-                stream.jitter_max_dms,
-                stream.jitter_last_dms,
+                event.kind.code(),
+                ratio.map(|it| it.part_us() as i64),
+                ratio.map(|it| it.whole_us() as i64),
+                count,
+                because,
             ])?;
         }
         Ok(())
     }
 
     fn add_hour(&self, key: i64, hour: u64, it: &HourTotals) -> rusqlite::Result<()> {
-        // SQL integers that overflow become floats, which a STRICT table refuses: sums stop at SUM_MAX (?13).
+        // SQL integers that overflow become floats, which a STRICT table refuses: sums stop at SUM_MAX (?15).
         self.transaction
             .prepare_cached(
-                "INSERT INTO endpoint_hour VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+                "INSERT INTO endpoint_hour VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
                  ON CONFLICT DO UPDATE SET \
-                 legs = min(legs + excluded.legs, ?13), \
-                 intervals = min(intervals + excluded.intervals, ?13), \
-                 packets = min(packets + excluded.packets, ?13), \
-                 lost = max(min(lost + excluded.lost, ?13), -?13), \
-                 jitter_sum_dms = min(jitter_sum_dms + excluded.jitter_sum_dms, ?13), \
-                 jitter_count = min(jitter_count + excluded.jitter_count, ?13), \
+                 legs = min(legs + excluded.legs, ?15), \
+                 intervals = min(intervals + excluded.intervals, ?15), \
+                 packets = min(packets + excluded.packets, ?15), \
+                 lost = max(min(lost + excluded.lost, ?15), -?15), \
+                 jitter_sum_dms = min(jitter_sum_dms + excluded.jitter_sum_dms, ?15), \
+                 jitter_count = min(jitter_count + excluded.jitter_count, ?15), \
                  jitter_max_dms = max(jitter_max_dms, excluded.jitter_max_dms), \
-                 rtt_sum_dms = min(rtt_sum_dms + excluded.rtt_sum_dms, ?13), \
-                 rtt_count = min(rtt_count + excluded.rtt_count, ?13), \
-                 rtt_max_dms = max(rtt_max_dms, excluded.rtt_max_dms)",
+                 rtt_sum_dms = min(rtt_sum_dms + excluded.rtt_sum_dms, ?15), \
+                 rtt_count = min(rtt_count + excluded.rtt_count, ?15), \
+                 rtt_max_dms = max(rtt_max_dms, excluded.rtt_max_dms), \
+                 heard_us = min(heard_us + excluded.heard_us, ?15), \
+                 concealed_us = min(concealed_us + excluded.concealed_us, ?15)",
             )?
             .execute(params![
                 key,
@@ -232,6 +209,8 @@ impl Group<'_> {
                 it.rtt_sum_dms,
                 it.rtt_count,
                 it.rtt_max_dms,
+                it.heard_us,
+                it.concealed_us,
                 SUM_MAX,
             ])?;
         Ok(())

@@ -2,6 +2,7 @@
 
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::RecordId;
+use roomtone_protocol::network::NetworkAttachment;
 use roomtone_protocol::path::PathInterval;
 use rusqlite::params;
 
@@ -16,7 +17,8 @@ impl Group<'_> {
         it: &HostInterval,
     ) -> rusqlite::Result<()> {
         self.transaction
-            .prepare_cached("INSERT OR IGNORE INTO host_interval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
+            .prepare_cached("INSERT OR IGNORE INTO host_interval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
+ ?12, ?13, ?14, ?15, ?16)")?
             .execute(params![
                 key,
                 id.epoch.0,
@@ -28,6 +30,12 @@ impl Group<'_> {
                 it.memory_permille,
                 it.cpu_pressure_permille,
                 it.temperature_deci_celsius,
+                it.detail.is_some(),
+                it.detail.and_then(|it| it.busiest_core_permille),
+                it.detail.and_then(|it| it.memory_pressure_permille),
+                it.detail.and_then(|it| it.io_pressure_permille),
+                it.detail.and_then(|it| it.wifi_signal_dbm),
+                it.detail.and_then(|it| it.is_throttled),
             ])?;
         Ok(())
     }
@@ -40,7 +48,8 @@ impl Group<'_> {
     ) -> rusqlite::Result<()> {
         self.transaction
             .prepare_cached(
-                "INSERT OR IGNORE INTO path_interval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                "INSERT OR IGNORE INTO path_interval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+                 ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
             )?
             .execute(params![
                 key,
@@ -58,6 +67,55 @@ impl Group<'_> {
                 it.rtt_max_dms,
                 it.jitter_up_dms,
                 it.jitter_down_dms,
+                it.detail.and_then(|it| it.call).map(|call| call.0 as i64),
+                it.detail.map(|it| it.returned),
+                it.detail.map(|it| it.unplaced),
+                it.detail.map(|it| it.reordered_up),
+                it.detail.map(|it| it.reordered_down),
+                it.detail.map(|it| it.duplicate),
+                it.detail.map(|it| it.wire_bytes),
+                it.reflector.map(|it| it.to_string()),
+                it.connection.map(|it| it.rtt_dms),
+                it.connection.map(|it| it.sent_packets),
+                it.connection.map(|it| it.lost_packets),
+                it.connection.map(|it| it.congestion_events),
+                it.connection.map(|it| it.mtu),
+            ])?;
+        Ok(())
+    }
+
+    pub(super) fn store_network(
+        &self,
+        key: i64,
+        id: RecordId,
+        it: &NetworkAttachment,
+    ) -> rusqlite::Result<()> {
+        let wifi = it.wifi.as_ref();
+        self.transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO network_attachment VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
+                 ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+            )?
+            .execute(params![
+                key,
+                id.epoch.0,
+                id.sequence.0,
+                it.call.map(|call| call.0 as i64),
+                it.at.wall_us as i64,
+                it.at.uptime_us as i64,
+                it.interface.as_str(),
+                it.connection.code(),
+                it.is_vpn,
+                it.is_default_route,
+                it.address.to_string(),
+                it.prefix,
+                it.mtu,
+                it.speed_mbps,
+                wifi.map(|wifi| wifi.ssid.as_str()),
+                wifi.map(|wifi| wifi.bssid),
+                wifi.map(|wifi| wifi.frequency_mhz),
+                wifi.and_then(|wifi| wifi.signal_dbm),
+                wifi.map(|wifi| wifi.radio.code()),
             ])?;
         Ok(())
     }
