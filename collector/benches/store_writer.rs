@@ -1,7 +1,7 @@
 //! Durable records per second of the embedded store, in groups as the writer thread makes them.
 //!
 //! `cargo bench -p roomtone-collector --bench store_writer` prints one JSON line per group size: records of one
-//! interval with one audio stream each way, 1,000 endpoints, every commit with fsync.
+//! interval with one audio stream each way and what was heard of one, 1,000 endpoints, every commit with fsync.
 // A bench may unwrap as a test may.
 #![allow(clippy::unwrap_used)]
 
@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use roomtone_collector::store::sqlite::SqliteStore;
 use roomtone_collector::store::{Content, Incoming, Operation, Store};
+use roomtone_protocol::heard::HeardInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
 use roomtone_protocol::interval::{IntervalPack, LegInterval, LegIntervals, StreamInterval};
 use roomtone_protocol::media::{Direction, Media, StreamKey};
@@ -58,6 +59,15 @@ fn record(number: u32) -> Operation {
         jitter_max_dms: 80 + number % 40,
         ..StreamInterval::default()
     };
+    let heard = HeardInterval {
+        total_us: 9_980_000 + number % 40_000,
+        concealed_us: number % 7 * 20_000,
+        worst_second_us: number % 7 * 10_000,
+        played: 490 + number % 10,
+        discarded: number % 3,
+        delay_mean_dms: 400 + number % 200,
+        ..HeardInterval::default()
+    };
     let interval = LegInterval {
         duration_ms: 10_000,
         rtt_count: 4,
@@ -79,7 +89,7 @@ fn record(number: u32) -> Operation {
             started_wall_ms: NOW_US / 1_000 + u64::from(sequence) * 10_000,
             streams: [key(Direction::Ingress), key(Direction::Egress)].into_iter().collect(),
             pack: IntervalPack::from_intervals(&[interval], 2).unwrap(),
-            heard: None,
+            heard: Some([heard].into_iter().collect()),
         }))),
     })
 }

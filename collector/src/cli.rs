@@ -7,6 +7,7 @@ mod configuration;
 mod fleet;
 mod identity;
 mod networks;
+mod series;
 mod verdicts;
 
 use std::io::{self, IsTerminal, Write};

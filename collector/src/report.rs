@@ -1,6 +1,7 @@
 //! What a person or a script gets to read: [`json`], [`table`] and [`devices`] make text of views, [`watch`] follows
 //! live calls, [`fleet`] and [`configuration`] show the endpoints themselves and what they are set to, [`networks`]
-//! what a file of buildings says, [`verdict`] how calls were judged.
+//! what a file of buildings says, [`series`] what an endpoint told of its host, path and networks over time, [`verdict`]
+//! how calls were judged.
 //!
 //! Numbers become milliseconds and ratios only here. Whatever came from a peer is escaped before it reaches a terminal.
 
@@ -10,9 +11,11 @@ pub mod fleet;
 pub mod identity;
 pub mod json;
 pub mod networks;
+pub mod series;
 pub mod table;
 pub mod verdict;
 pub mod watch;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -136,6 +139,11 @@ fn ms(dms: u32) -> f64 {
 /// Tenths as a number with a point.
 fn tenths(tenths: u64) -> f64 {
     tenths as f64 / 10.0
+}
+
+/// Tenths of either sign as a number with a point.
+fn tenths_signed(tenths: i16) -> f64 {
+    f64::from(tenths) / 10.0
 }
 
 /// A part of a whole, `None` without a whole.

@@ -21,6 +21,7 @@ use roomtone_protocol::ack::Ack;
 use roomtone_protocol::device::{DeviceEpisode, SelfTest};
 use roomtone_protocol::host::HostInterval;
 use roomtone_protocol::id::{CallId, EndpointId, Epoch, RecordId};
+use roomtone_protocol::network::NetworkAttachment;
 use roomtone_protocol::path::PathInterval;
 use roomtone_protocol::record::Record;
 
@@ -100,6 +101,15 @@ pub trait StoreReader {
         &self,
         endpoint: EndpointId,
     ) -> Result<BTreeMap<RecordId, PathInterval>, StoreError>;
+
+    /// The interfaces that an endpoint told of, in calls and outside, by record id.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be read.
+    fn networks(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<BTreeMap<RecordId, NetworkAttachment>, StoreError>;
 
     /// The latest self-tests that were received at or after `since_us` (collector's clock), of one endpoint or of all,
     /// newest receipt first, at most `limit`.

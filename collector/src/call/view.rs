@@ -4,16 +4,20 @@
 //! All numbers stay integers in the wire's units; only a report turns them into milliseconds and ratios. A call still
 //! open shows what its intervals tell so far: sums, packet-weighted means, no last values.
 
+mod heard;
 mod interval;
 mod leg;
 
 use std::time::Duration;
 
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
+use roomtone_protocol::client_event::ClientEvents;
 use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
 use roomtone_protocol::id::{CallId, EndpointId};
 use roomtone_protocol::media::{Direction, Media};
+use roomtone_protocol::network::NetworkAttachment;
 
+pub use self::heard::HeardView;
 pub use self::interval::{DirectionView, IntervalView};
 pub use self::leg::{LegView, RttView, Source, StreamView};
 
@@ -49,6 +53,10 @@ pub struct CallView {
     pub episodes: Vec<DeviceEpisode>,
     /// Its device totals, microphones first.
     pub devices: Vec<DeviceSummary>,
+    /// The interfaces that it went through, by address.
+    pub networks: Vec<NetworkAttachment>,
+    /// Its client events, those of the call itself first, then by leg.
+    pub events: Vec<ClientEvents>,
 }
 
 /// Whether a call goes on.
@@ -94,6 +102,8 @@ impl CallView {
             legs: facts.legs.iter().map(|(&leg, facts)| LegView::new(leg, facts)).collect(),
             episodes,
             devices: facts.devices.values().map(|told| told.value.clone()).collect(),
+            networks: facts.networks.values().map(|told| told.value.clone()).collect(),
+            events: facts.events.values().map(|told| told.value.clone()).collect(),
         }
     }
 

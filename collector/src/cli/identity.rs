@@ -12,7 +12,7 @@ use roomtone_protocol::id::EndpointId;
 use roomtone_protocol::token::Token;
 
 use super::fleet::{self, registry};
-use super::{CommandError, Place, Reading, micros, print, print_json};
+use super::{CommandError, Place, Reading, micros, print, print_json, series};
 use crate::admin::client::{self, AskError};
 use crate::admin::dialogue::{Answer, Request};
 use crate::clock;
@@ -100,6 +100,12 @@ pub(super) enum EndpointCommand {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Show what its probes told of its path, oldest first.
+    Path(series::SeriesArguments),
+    /// Show the load of its host, oldest first.
+    Host(series::SeriesArguments),
+    /// Show the networks that it was on, oldest first.
+    Networks(series::SeriesArguments),
     /// Take an identity back: its connection ends within a second, and it is not heard again.
     Revoke {
         #[command(flatten)]
@@ -231,6 +237,9 @@ pub(super) fn endpoint(command: EndpointCommand) -> Result<(), CommandError> {
             print(&report::endpoints(&endpoints, now_us))
         }
         EndpointCommand::Show { which, reading } => fleet::show(&which, &reading),
+        EndpointCommand::Path(asked) => series::path(&asked),
+        EndpointCommand::Host(asked) => series::host(&asked),
+        EndpointCommand::Networks(asked) => series::networks(&asked),
         EndpointCommand::Revoke { which, place } => {
             let (mut registry, known) = find(&which, &place)?;
             registry.revoke_endpoint(known.endpoint, now_us)?;

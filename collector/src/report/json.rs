@@ -1,12 +1,19 @@
 //! The JSON of the reading commands: camelCase, times in RFC 3339 UTC, the same leg and stream fields as
 //! `roomtone-agent analyze --json`. Nothing here is a wire type, so either may change alone.
 
+mod heard;
+mod surroundings;
+
 use roomtone_protocol::call::{CallCloseReason, CallPurpose};
 use roomtone_protocol::device::{DeviceEpisode, DeviceSummary};
 use roomtone_protocol::id::EndpointId;
 use roomtone_protocol::ratio::Ratio;
 use serde::Serialize;
 
+pub use self::surroundings::Network;
+
+use self::heard::{Heard, Marking, Reported};
+use self::surroundings::Events;
 use super::verdict::{Shown, Verdict};
 use super::{
     Names, cause, clock_rate_source, direction, episode_state, media, ms, outcome, side, state,
@@ -43,6 +50,8 @@ pub struct Call {
     legs: Vec<Leg>,
     devices: Vec<Device>,
     episodes: Vec<Episode>,
+    networks: Vec<Network>,
+    client_events: Vec<Events>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,6 +67,7 @@ struct Leg {
     local: Option<String>,
     remote: Option<String>,
     transport: Option<&'static str>,
+    reflexive: Option<String>,
     start: Option<String>,
     end: Option<String>,
     source: &'static str,
@@ -95,6 +105,9 @@ struct Stream {
     sequence_restarts: u64,
     jitter_ms: Jitter,
     loss_ratio: Option<f64>,
+    heard: Option<Heard>,
+    marking: Option<Marking>,
+    reported: Option<Reported>,
     start: Option<String>,
     end: Option<String>,
 }
@@ -127,6 +140,9 @@ struct Direction {
     packets_received: u64,
     packets_lost: i64,
     jitter_ms: Jitter,
+    ratio_of_concealed_samples: Option<f64>,
+    concealed_microseconds: Option<u64>,
+    heard_microseconds: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -259,6 +275,8 @@ impl Call {
             legs: view.legs.iter().map(|leg| Leg::new(leg, detail)).collect(),
             devices: view.devices.iter().map(Device::new).collect(),
             episodes: view.episodes.iter().map(Episode::new).collect(),
+            networks: view.networks.iter().map(Network::new).collect(),
+            client_events: view.events.iter().map(Events::new).collect(),
         }
     }
 }
@@ -278,6 +296,7 @@ impl Leg {
             local: view.opened.map(|it| it.local.to_string()),
             remote: view.opened.map(|it| it.remote.to_string()),
             transport: view.opened.map(|it| transport(it.transport)),
+            reflexive: view.reflexive.map(|it| it.to_string()),
             start: view.start_us.and_then(rfc3339),
             end: view.end_us.and_then(rfc3339),
             source: match view.source {
@@ -329,6 +348,9 @@ impl Stream {
                 last: view.jitter_last_dms.map(ms),
             },
             loss_ratio: super::ratio(view.lost, view.expected),
+            heard: view.heard.as_ref().map(Heard::new),
+            marking: view.marking.as_ref().map(Marking::new),
+            reported: view.reported.as_ref().map(Reported::new),
             start: view.span_us.and_then(|(first, _)| rfc3339(first)),
             end: view.span_us.and_then(|(_, last)| rfc3339(last)),
         }
@@ -361,6 +383,11 @@ impl Direction {
                 max: view.jitter_max_dms.map(ms),
                 last: None,
             },
+            ratio_of_concealed_samples: view
+                .heard_us
+                .and_then(|(concealed_us, total_us)| super::ratio(concealed_us, total_us)),
+            concealed_microseconds: view.heard_us.map(|(concealed_us, _)| concealed_us),
+            heard_microseconds: view.heard_us.map(|(_, total_us)| total_us),
         }
     }
 }

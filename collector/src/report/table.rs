@@ -2,6 +2,9 @@
 //!
 //! Cells from outside are escaped and cut to a fixed room, so that no table ever wraps.
 
+mod heard;
+pub(super) mod surroundings;
+
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -80,6 +83,10 @@ pub fn call(view: &CallView, names: &Names, judgement: &str) -> String {
     }
     line("lasted", lasted(view));
     out += judgement;
+    for it in &view.networks {
+        line("network", surroundings::network(it));
+        surroundings::wifi(it).into_iter().for_each(|wifi| line("wi-fi", wifi));
+    }
     for leg in &view.legs {
         out.push('\n');
         out += &leg_text(leg);
@@ -87,6 +94,10 @@ pub fn call(view: &CallView, names: &Names, judgement: &str) -> String {
     if !view.devices.is_empty() {
         out.push('\n');
         out += &devices::totals(&view.devices);
+    }
+    if !view.events.is_empty() {
+        out.push('\n');
+        out += &surroundings::events(&view.events);
     }
     if !view.episodes.is_empty() {
         out.push('\n');
@@ -143,6 +154,9 @@ fn leg_text(leg: &LegView) -> String {
         let _ = writeln!(out, "  local    {}", opened.local);
         let _ = writeln!(out, "  remote   {}", opened.remote);
     }
+    if let Some(reflexive) = leg.reflexive {
+        let _ = writeln!(out, "  seen as  {reflexive}");
+    }
     let _ = writeln!(out, "  rtt      {}", rtt(&leg.rtt));
     if leg.tap_dropped > 0 {
         let dropped = compact(leg.tap_dropped);
@@ -157,14 +171,19 @@ fn leg_text(leg: &LegView) -> String {
         table.add_row(stream_row(stream));
     }
     out += &text(&table);
+    out += &heard::heard(leg);
+    out += &heard::remarks(leg);
     if leg.intervals.is_empty() {
         return out;
     }
     let mut table = plain(
-        &["  FROM", "FOR", "IN", "LOST", "JITTER", "MAX", "OUT", "LOST", "JITTER", "RTT", "MARKS"],
+        &[
+            "  FROM", "FOR", "IN", "LOST", "JITTER", "MAX", "CONC", "OUT", "LOST", "JITTER", "RTT",
+            "MARKS",
+        ],
         NARROW,
     );
-    right(&mut table, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    right(&mut table, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     let hidden = leg.intervals.len().saturating_sub(INTERVALS_MAX);
     for interval in leg.intervals.iter().skip(hidden) {
         let clock = short_time(interval.started_ms.saturating_mul(1_000));
@@ -178,6 +197,7 @@ fn leg_text(leg: &LegView) -> String {
             lost_in,
             jitter_in,
             max_in,
+            interval.ingress.heard_us.map_or("-".to_owned(), |(part, whole)| percent(part, whole)),
             received_out,
             lost_out,
             jitter_out,
@@ -275,7 +295,7 @@ pub(super) fn seconds(us: u64) -> String {
     if us < 1_000_000_000_000 { format!("{:.1} s", us as f64 / 1e6) } else { "> 11 d".to_owned() }
 }
 
-fn millis(dms: u32) -> String {
+pub(super) fn millis(dms: u32) -> String {
     if dms < 1_000_000 { format!("{:.1}", ms(dms)) } else { format!("{}s", dms / 10_000) }
 }
 
@@ -341,18 +361,25 @@ pub(super) fn text(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use roomtone_protocol::call::CallPurpose;
+    use roomtone_protocol::client_event::{
+        ClientEvent, ClientEventKind, ClientEventValue, ClientEvents, UnknownBecause,
+    };
     use roomtone_protocol::device::{
         DeviceCause, DeviceEpisode, DeviceSide, DeviceSummary, EpisodeState, SelfTest,
         SelfTestOutcome,
     };
+    use roomtone_protocol::heard::{NetworkRating, StreamHeard, Stretches};
     use roomtone_protocol::id::{CallId, EndpointId, Epoch, LegNumber, RecordId, Sequence};
-    use roomtone_protocol::media::{LegOpened, Media, StreamKey, Transport};
+    use roomtone_protocol::media::{
+        LegOpened, Media, RttSummary, StreamKey, StreamMarking, StreamReported, Transport,
+    };
+    use roomtone_protocol::network::{ConnectionType, NetworkAttachment, Wifi, WifiRadio};
     use roomtone_protocol::ratio::Ratio;
     use roomtone_protocol::time::Stamp;
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::call::view::IntervalView;
+    use crate::call::view::{HeardView, IntervalView};
     use crate::store::{LinkTransport, RecordCounts, SelfTestFacts};
 
     const NAME: &str = "東京\u{1b}[31m\u{202e}会議室会議室会議室会議室会議室会議室会議室会議室";
@@ -365,6 +392,7 @@ mod tests {
             lost: i64::MIN,
             jitter_mean_dms: Some(u32::MAX),
             jitter_max_dms: Some(u32::MAX),
+            heard_us: Some((u64::MAX, u64::MAX)),
         };
         let rtt = RttView {
             count: u64::MAX,
@@ -372,6 +400,28 @@ mod tests {
             mean_dms: u32::MAX,
             max_dms: u32::MAX,
             last_dms: Some(u32::MAX),
+        };
+        let most = Stretches { count: u32::MAX, frames: u32::MAX, missing: u32::MAX };
+        let totals = StreamHeard {
+            stream: 0,
+            model: u16::MAX,
+            total_us: u64::MAX,
+            concealed_us: u64::MAX,
+            stretched_us: u64::MAX,
+            compressed_us: u64::MAX,
+            played: u64::MAX,
+            discarded: u64::MAX,
+            delay_mean_dms: u32::MAX,
+            delay_max_dms: u32::MAX,
+            worst_second_us: u32::MAX,
+            worst_interval_total_us: u32::MAX,
+            worst_interval_concealed_us: u32::MAX,
+            resets: u32::MAX,
+            frame_us: u32::MAX,
+            bursts: most,
+            gaps: most,
+            runs: [u32::MAX; 8],
+            rating: NetworkRating::NothingHeard,
         };
         let stream = |direction| StreamView {
             key: StreamKey { ssrc: [255; 4], direction, media: Media::Audio },
@@ -388,6 +438,26 @@ mod tests {
             jitter_mean_dms: Some(999_999),
             jitter_max_dms: Some(u32::MAX),
             jitter_last_dms: Some(u32::MAX),
+            heard: Some(HeardView {
+                total_us: 999_999_900_000,
+                concealed_us: 999_999_900_000,
+                played: u64::MAX,
+                discarded: u64::MAX,
+                worst_second_us: u32::MAX,
+                worst_interval_us: Some((u32::MAX, 1)),
+                delay_mean_dms: Some(u32::MAX),
+                totals: Some(totals),
+            }),
+            marking: Some(StreamMarking { stream: 0, dscp: u8::MAX, others: u32::MAX }),
+            reported: Some(StreamReported {
+                stream: 0,
+                reports: u32::MAX,
+                lost: i32::MIN,
+                fraction_lost_max: u8::MAX,
+                jitter_mean_dms: Some(u32::MAX),
+                jitter_max_dms: Some(u32::MAX),
+                rtt: RttSummary { count: 1, mean_dms: u32::MAX, ..RttSummary::default() },
+            }),
         };
         let device = "東".repeat(26).as_str().try_into().unwrap();
         CallView {
@@ -414,6 +484,7 @@ mod tests {
                 end_us: Some(u64::MAX),
                 rtt,
                 tap_dropped: u64::MAX,
+                reflexive: Some(address),
                 streams: vec![stream(Direction::Ingress), stream(Direction::Egress)],
                 intervals: vec![
                     IntervalView {
@@ -449,6 +520,41 @@ mod tests {
                 detector: u16::MAX,
                 zero_volume: Ratio::new(1, 1),
                 glitches: Some(u32::MAX),
+            }],
+            networks: vec![NetworkAttachment {
+                at: last,
+                call: None,
+                interface: "\u{1b}[31m\u{202e}".try_into().unwrap(),
+                connection: ConnectionType::Unknown,
+                is_vpn: true,
+                is_default_route: true,
+                address: "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap(),
+                prefix: u8::MAX,
+                mtu: Some(u32::MAX),
+                speed_mbps: Some(u32::MAX),
+                wifi: Some(Wifi {
+                    ssid: NAME.chars().take(30).collect::<String>().as_str().try_into().unwrap(),
+                    bssid: [255; 6],
+                    frequency_mhz: u16::MAX,
+                    signal_dbm: Some(i16::MIN),
+                    radio: WifiRadio::Ac,
+                }),
+            }],
+            events: vec![ClientEvents {
+                call: CallId(u64::MAX),
+                leg: Some(LegNumber(u16::MAX)),
+                rules: u16::MAX,
+                events: [
+                    ClientEventValue::Ratio(Ratio::new(1, 999_999_900_000).unwrap()),
+                    ClientEventValue::Count(u32::MAX),
+                    ClientEventValue::Unknown(UnknownBecause::NothingObserved),
+                ]
+                .map(|value| ClientEvent {
+                    kind: ClientEventKind::DeviceCaptureNotFunctioning,
+                    value,
+                })
+                .into_iter()
+                .collect(),
             }],
         }
     }

@@ -38,6 +38,8 @@ pub struct DirectionView {
     pub jitter_mean_dms: Option<u32>,
     /// Largest jitter, in 0.1 ms; `None` where none was measured.
     pub jitter_max_dms: Option<u32>,
+    /// Concealed and heard of its audio, in microseconds; `None` where nothing was told, as always from the endpoint.
+    pub heard_us: Option<(u64, u64)>,
 }
 
 impl IntervalView {
@@ -89,6 +91,17 @@ impl DirectionView {
                 .filter(move |(key, _)| key.direction == direction && key.media != Media::Rtx)
                 .map(|(_, row)| row)
         };
+        let heard: Vec<_> = facts
+            .heard
+            .iter()
+            .flatten()
+            .filter(|(key, _)| key.direction == direction && key.media != Media::Rtx)
+            .collect();
+        let heard_us = (!heard.is_empty()).then(|| {
+            heard.iter().fold((0, 0), |(concealed_us, total_us), (_, row)| {
+                (concealed_us + u64::from(row.concealed_us), total_us + u64::from(row.total_us))
+            })
+        });
         let measured = || rows().filter(|row| has_jitter(row));
         Self {
             received: rows().map(|row| u64::from(row.received)).sum(),
@@ -97,6 +110,7 @@ impl DirectionView {
                 measured().map(|row| (row.jitter_mean_dms, u64::from(row.received))),
             ),
             jitter_max_dms: measured().map(|row| row.jitter_max_dms).max(),
+            heard_us,
         }
     }
 }

@@ -1,11 +1,14 @@
 //! What the facts of a leg come to: its totals and those of its streams.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use roomtone_protocol::media::{
-    ClockRateSource, Direction, LegOpened, LegSummary, Media, StreamKey,
+    ClockRateSource, Direction, LegOpened, LegSummary, Media, StreamKey, StreamMarking,
+    StreamReported,
 };
 
+use super::heard::{HeardSum, HeardView};
 use super::interval::has_jitter;
 use super::{IntervalView, weighted_mean};
 use crate::call::LegFacts;
@@ -27,6 +30,8 @@ pub struct LegView {
     pub rtt: RttView,
     /// Packets that the tap itself lost.
     pub tap_dropped: u64,
+    /// The endpoint's address as others see it; `None` where nothing tells, as while the leg lasts.
+    pub reflexive: Option<SocketAddr>,
     /// Its streams.
     pub streams: Vec<StreamView>,
     /// The time line.
@@ -88,6 +93,12 @@ pub struct StreamView {
     pub jitter_max_dms: Option<u32>,
     /// Last jitter; `None` in sums as well.
     pub jitter_last_dms: Option<u32>,
+    /// What was heard of it; `None` where nothing was told.
+    pub heard: Option<HeardView>,
+    /// How its packets were marked; `None` where nothing was told, as in sums.
+    pub marking: Option<StreamMarking>,
+    /// What its receiver told; `None` where it told nothing in the clear, as in sums.
+    pub reported: Option<StreamReported>,
 }
 
 impl LegView {
@@ -105,6 +116,7 @@ impl LegView {
             end_us: None,
             rtt: RttView::default(),
             tap_dropped: 0,
+            reflexive: None,
             streams: Vec::new(),
             intervals: facts
                 .intervals
@@ -120,10 +132,12 @@ impl LegView {
 
     fn with_summary(self, summary: &LegSummary) -> Self {
         let at = |offset_us: u64| self.start_us.map(|start_us| start_us.saturating_add(offset_us));
-        let streams = summary
-            .streams
-            .iter()
-            .map(|it| {
+        let streams = (0u8..)
+            .zip(&summary.streams)
+            .map(|(position, it)| {
+                let heard = summary.heard.iter().flatten().find(|row| row.stream == position);
+                let marking = summary.markings.iter().flatten().find(|row| row.stream == position);
+                let reported = summary.reported.iter().flatten().find(|row| row.stream == position);
                 let is_known = it.clock_rate_source != ClockRateSource::Unknown;
                 StreamView {
                     key: it.key,
@@ -140,6 +154,9 @@ impl LegView {
                     jitter_mean_dms: is_known.then_some(it.jitter_mean_dms),
                     jitter_max_dms: is_known.then_some(it.jitter_max_dms),
                     jitter_last_dms: is_known.then_some(it.jitter_last_dms),
+                    heard: heard.map(HeardView::of_stream),
+                    marking: marking.copied(),
+                    reported: reported.copied(),
                 }
             })
             .collect();
@@ -155,6 +172,7 @@ impl LegView {
             end_us: Some(summary.closed.wall_us),
             rtt,
             tap_dropped: summary.tap_dropped,
+            reflexive: summary.reflexive,
             streams,
             ..self
         }
@@ -179,6 +197,12 @@ impl LegView {
                 sum.jitter_weighted += u128::from(row.jitter_mean_dms) * u128::from(row.received);
                 sum.jitter_max_dms = sum.jitter_max_dms.max(row.jitter_max_dms);
             }
+        }
+        for (key, row) in intervals().flat_map(|it| it.heard.iter().flatten()) {
+            let sum = streams
+                .entry((key.ssrc, key.direction == Direction::Egress))
+                .or_insert_with(|| StreamSum { key: *key, ..StreamSum::EMPTY });
+            sum.heard.get_or_insert_default().handle_interval(row);
         }
         let end_us = intervals().next_back().map(|it| {
             let end_ms = it.started_wall_ms.saturating_add(u64::from(it.leg.duration_ms));
@@ -219,6 +243,7 @@ struct StreamSum {
     jitter_packets: u64,
     jitter_weighted: u128,
     jitter_max_dms: u32,
+    heard: Option<HeardSum>,
 }
 
 impl StreamSum {
@@ -232,6 +257,7 @@ impl StreamSum {
         jitter_packets: 0,
         jitter_weighted: 0,
         jitter_max_dms: 0,
+        heard: None,
     };
 
     fn view(self) -> StreamView {
@@ -253,6 +279,9 @@ impl StreamSum {
             jitter_mean_dms: mean.and_then(|mean| u32::try_from(mean).ok()),
             jitter_max_dms: (self.jitter_packets > 0).then_some(self.jitter_max_dms),
             jitter_last_dms: None,
+            heard: self.heard.map(HeardSum::view),
+            marking: None,
+            reported: None,
         }
     }
 }
