@@ -368,7 +368,7 @@ fn summed(facts: &LegFacts) -> (Option<DirectionInputs>, Option<Amount>) {
                 sums.jitter_packets += u128::from(row.received);
             }
         }
-        for (_, row) in interval.heard.iter().filter(|(key, _)| is_received_audio(key)) {
+        for (_, row) in interval.heard.iter().flatten().filter(|(key, _)| is_received_audio(key)) {
             sums.heard_us += u128::from(row.total_us);
             sums.concealed_us += u128::from(row.concealed_us);
         }

@@ -198,7 +198,7 @@ fn interval(duration_ms: u32, received: u32, lost: i32, tap_dropped: u32) -> Int
         rtt_mean_dms: 100,
         ..LegInterval::default()
     };
-    IntervalFacts { started_wall_ms: 0, leg, streams: vec![(key, row)], heard: Vec::new() }
+    IntervalFacts { started_wall_ms: 0, leg, streams: vec![(key, row)], heard: None }
 }
 
 /// 490 + 10, 480 + 20 (ours), 100 + 50 in 9 s, 20 + 10: the first alone is whole, clean and full, 10 of 500.

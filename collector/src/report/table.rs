@@ -82,11 +82,11 @@ pub fn call(view: &CallView, names: &Names, judgement: &str) -> String {
         line("ended", rfc3339(end_us).unwrap_or_else(|| "-".to_owned()));
     }
     line("lasted", lasted(view));
-    out += judgement;
     for it in &view.networks {
         line("network", surroundings::network(it));
         surroundings::wifi(it).into_iter().for_each(|wifi| line("wi-fi", wifi));
     }
+    out += judgement;
     for leg in &view.legs {
         out.push('\n');
         out += &leg_text(leg);
