@@ -86,7 +86,7 @@ struct Frames {
 }
 
 /// One stream over one interval, still with full precision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamSpan {
     /// Packets received, duplicates excluded.
     pub received: u64,

@@ -5,11 +5,19 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use roomtone_agent::clock::{Moment, WallOffset};
+use roomtone_agent::media::Event;
+use roomtone_agent::media::leg::{IntervalReport, StreamIntervalReport};
+use roomtone_agent::media::playout::tally::PlayoutTally;
 use roomtone_agent::media::reporter::Reported;
-use roomtone_agent::media::stream::StreamReport;
+use roomtone_agent::media::rtt::RttTally;
+use roomtone_agent::media::stream::{StreamReport, StreamSpan};
 use roomtone_agent::report::Recorder;
 use roomtone_agent::tap::Datagram;
-use roomtone_protocol::media::Direction;
+use roomtone_protocol::frame::{decode, encode_record};
+use roomtone_protocol::id::{CallId, Epoch, LegNumber, RecordId, Sequence};
+use roomtone_protocol::limits::FRAME_BYTES_MAX;
+use roomtone_protocol::media::{Direction, Media};
+use roomtone_protocol::message::Message;
 use roomtone_protocol::record::Record;
 
 use super::world::{LOCAL, REMOTE, Rtp, World, address, legs, ms, stun};
@@ -237,6 +245,85 @@ fn intervals_of_what_was_heard_add_up_to_the_summary() {
     assert!(heard.concealed_us > 10 * 300_000, "{heard:?}");
     assert_eq!((total, concealed), (heard.total_us, heard.concealed_us));
     assert_eq!((played, discarded), (heard.played, heard.discarded));
+}
+
+/// Sums of any size, consistent or not.
+fn tallies() -> impl Strategy<Value = PlayoutTally> {
+    let number = || prop_oneof![Just(0u64), 0u64..20_000_000, any::<u64>()];
+    proptest::array::uniform5(number()).prop_map(|[total_us, concealed_us, played, sum, most]| {
+        PlayoutTally {
+            total_us,
+            concealed_us,
+            played,
+            discarded: most,
+            delay_sum_us: sum,
+            delay_max_us: most,
+            worst_second_us: most,
+            ..PlayoutTally::default()
+        }
+    })
+}
+
+fn media() -> impl Strategy<Value = Media> {
+    prop_oneof![3 => Just(Media::Audio), 1 => Just(Media::Rtx), 1 => Just(Media::Unknown)]
+}
+
+/// Intervals of one leg, with any streams and any sums; indexes repeat and leap.
+fn interval_reports() -> impl Strategy<Value = IntervalReport> {
+    let row = (0u32..24, any::<bool>(), media(), prop::option::of(tallies()));
+    let rows = proptest::collection::vec(row, 0..33);
+    (0u16..40, rows).prop_map(|(index, rows)| {
+        let mut known = std::collections::BTreeSet::new();
+        let streams = rows
+            .into_iter()
+            .filter(|(ssrc, egress, ..)| known.insert((*ssrc, *egress)))
+            .map(|(ssrc, egress, media, playout)| StreamIntervalReport {
+                ssrc,
+                direction: if egress { Direction::Egress } else { Direction::Ingress },
+                media,
+                span: StreamSpan { received: 1, playout, ..StreamSpan::default() },
+            });
+        IntervalReport {
+            leg: LegNumber(0),
+            index,
+            started: ms(u64::from(index) * 10_000),
+            duration: Duration::from_secs(10),
+            rtt: RttTally::default(),
+            tap_dropped: 0,
+            streams: streams.collect(),
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_intervals_become_records_that_a_decoder_takes(
+        reports in proptest::collection::vec(interval_reports(), 1..20),
+        per_frame in 1usize..=6,
+    ) {
+        let mut recorder = Recorder::new();
+        recorder.set_intervals_per_frame(per_frame);
+        let mut records = Vec::new();
+        for report in reports.iter().cloned() {
+            let event = Event::Interval { call: CallId(1), report };
+            recorder.handle(event, WallOffset::NONE, &mut records);
+        }
+        recorder.flush(WallOffset::NONE, &mut records);
+        let mut intervals = 0;
+        for record in records {
+            let Record::LegIntervals(pack) = &record else { panic!("{record:?}") };
+            intervals += pack.pack.len();
+            prop_assert!(pack.is_consistent());
+            let id = RecordId { epoch: Epoch(7), sequence: Sequence(1) };
+            let mut buffer = [0; FRAME_BYTES_MAX];
+            let length = encode_record(id, record.clone(), &mut buffer).expect("a frame has room");
+            let (frame, _) = decode(&buffer[..length]).expect("our own frame decodes");
+            prop_assert_eq!(frame.message, Some(Message::Record(record)));
+        }
+        prop_assert_eq!(intervals, reports.len(), "none is lost, whatever does not fit");
+    }
 }
 
 proptest! {
