@@ -124,7 +124,7 @@ pub(crate) fn unpack_streams(bytes: &[u8]) -> Option<Vec<StreamKey>> {
         .collect()
 }
 
-/// Writes what was heard in a frame's intervals: two bytes and six LEB128 numbers a row, as little as most of them need.
+/// Writes what was heard in a frame: two bytes and six LEB128 numbers a row, which take as little as most of them need.
 pub(crate) fn pack_heard(rows: &[HeardInterval]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(rows.len() * 16);
     for row in rows {

@@ -93,7 +93,8 @@ pub fn stream_key(direction: Direction) -> StreamKey {
     StreamKey { ssrc: [1, 2, 3, 4], direction, media: Media::Audio }
 }
 
-/// One interval, of which 10 s were heard and 0.15 s concealed: 490 of 500 packets each way, jitter mean 3.0 and max 9.5 ms, two round trips of 40 ms mean.
+/// One interval, of which 10 s were heard and 0.15 s concealed: 490 of 500 packets each way, jitter mean 3.0 and max
+/// 9.5 ms, two round trips of 40 ms mean.
 pub fn intervals(call: CallId, first: u16) -> Record {
     let row = StreamInterval {
         stream: 0,
