@@ -20,6 +20,7 @@ mod fuzz_bodies;
 mod leg_records;
 mod media;
 mod media_context;
+mod network_answers;
 mod network_kinds;
 mod path_watch;
 mod playout;
