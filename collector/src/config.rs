@@ -11,6 +11,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use crate::classify::{rule_file, rules};
+use crate::fleet::settings;
 use crate::identity::reach::Reach;
 use crate::identity::standing::Required;
 use crate::ingest::quic::Limits;
@@ -47,6 +48,15 @@ pub enum Kind {
         min: i64,
         /// The largest.
         max: i64,
+    },
+    /// A number of bytes within bounds, written as `"100MiB"`.
+    Bytes {
+        /// The default.
+        default: &'static str,
+        /// The smallest.
+        min: &'static str,
+        /// The largest.
+        max: &'static str,
     },
     /// One word of some.
     Word {
@@ -102,6 +112,12 @@ pub const REFERENCE: &[OptionReference] = &[
         kind: Kind::Number { default: 30, min: 1, max: 3_650 },
         unit: "days",
         help: "day files older than this are unlinked",
+    },
+    OptionReference {
+        key: "store.headroom",
+        kind: Kind::Bytes { default: "1GiB", min: "1MiB", max: "1024GiB" },
+        unit: "bytes",
+        help: "free space below which records are not stored, agents keep them; at most a tenth of the file system",
     },
     OptionReference {
         key: "judge.rules",
@@ -186,6 +202,8 @@ pub struct Config {
     pub store: PathBuf,
     /// `store.retention_days`.
     pub retention_days: u32,
+    /// `store.headroom`, in bytes.
+    pub headroom_bytes: u64,
     /// `judge.rules`.
     pub rules: Choice,
     /// `admin.socket`.
@@ -301,6 +319,7 @@ impl Config {
             client_ca: values.path("tls.client_ca")?,
             store: values.path("store.directory")?,
             retention_days: values.number("store.retention_days")?,
+            headroom_bytes: values.bytes("store.headroom")?,
             rules: values.rules("judge.rules")?,
             admin_socket: values.store_path("admin.socket")?,
             reach: values.reach("identity.address")?,
@@ -330,6 +349,9 @@ pub fn reference_text() -> String {
             }
             Kind::Number { default, min, max } => {
                 (default.to_string(), format!("{min}..={max} {}", option.unit))
+            }
+            Kind::Bytes { default, min, max } => {
+                (format!("\"{default}\""), format!("{min}..={max}"))
             }
             Kind::Word { default, words } => (default.to_owned(), words.join("|")),
             Kind::OptionalPath | Kind::OptionalReach => {
@@ -483,6 +505,19 @@ impl Values<'_> {
             .ok_or_else(|| self.wrong(key, format!("a whole number in {min}..={max}"), value))
     }
 
+    fn bytes(&self, key: &'static str) -> Result<u64, ConfigError> {
+        let (Kind::Bytes { default, min, max }, value) = self.option(key) else {
+            unreachable!("{key}")
+        };
+        let default = Value::from(default);
+        let value = value.unwrap_or(&default);
+        let bounds = settings::bytes(min)..=settings::bytes(max);
+        let found = value.as_str().and_then(settings::bytes);
+        found.filter(|it| bounds.contains(&Some(*it))).ok_or_else(|| {
+            self.wrong(key, format!("a size like \"1GiB\" from {min} to {max}"), value)
+        })
+    }
+
     fn word(&self, key: &'static str) -> Result<String, ConfigError> {
         let (Kind::Word { default, words }, value) = self.option(key) else {
             unreachable!("{key}")
@@ -512,6 +547,7 @@ mod tests {
         assert_eq!(config.address, "[::]:4433".parse().unwrap());
         assert_eq!(config.store, Path::new("/etc/roomtone/store"));
         assert_eq!((config.retention_days, config.log_level.as_str()), (30, "info"));
+        assert_eq!(config.headroom_bytes, 1 << 30);
         for option in REFERENCE {
             assert!(reference_text().contains(option.key), "{}", option.key);
         }
@@ -553,6 +589,12 @@ mod tests {
                 "[store]\nretention_days = \"30\"",
                 "must be a whole number in 1..=3650, found \"30\"",
             ),
+            (
+                "[store]\nheadroom = \"1KiB\"",
+                "must be a size like \"1GiB\" from 1MiB to 1024GiB, found \"1KiB\"",
+            ),
+            ("[store]\nheadroom = 4096", "must be a size like \"1GiB\" from 1MiB to 1024GiB"),
+            ("[store]\nheadroom = \"2TiB\"", "must be a size like \"1GiB\" from 1MiB"),
             ("[listen]\naddress = 4433", "like \"[::]:4433\" or \"0.0.0.0:4433\", found 4433"),
             ("[log]\nlevel = \"loud\"", "must be one of error, warn, info, debug, trace"),
             ("[tls]\nkey = \"\"", "`tls.key` must be a path"),

@@ -10,6 +10,7 @@
 pub mod certificate;
 pub mod downlink;
 pub mod exchange;
+pub mod headroom;
 pub mod quic;
 pub mod receipt;
 pub mod request;

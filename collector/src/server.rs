@@ -26,9 +26,10 @@ use crate::identity::registrar::{Registrar, Settings};
 use crate::identity::registry::{Registry, RegistryError};
 use crate::identity::server_renewal::ServerRenewal;
 use crate::ingest::downlink::Downlinks;
+use crate::ingest::headroom::{Headroom, Space};
 use crate::ingest::quic::{Links, ListenError, QuicListener, Surroundings};
 use crate::ingest::tls::{self, ServerCertificate, TlsConfig, TlsError, TlsFiles};
-use crate::ingest::writer::{self, WriterQueue};
+use crate::ingest::writer::{self, Measure, WriterQueue};
 use crate::judge::ChoiceError;
 use crate::judge::again::{AgainError, Bench};
 use crate::judge::shelf::Shelf;
@@ -99,7 +100,9 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         .map_err(|source| ServeError::System { what: "an async runtime", source })?;
     let (store, touches) = touched::telling(Box::new(store));
     let judge = start_judge(config, rules, touches)?;
-    let (queue, writer) = writer::spawn(Box::new(store), clock::wall_us, runtime.handle().clone())
+    let room = (Headroom::new(config.headroom_bytes), measure(config.store.clone()));
+    let handle = runtime.handle().clone();
+    let (queue, writer) = writer::spawn_within(Box::new(store), clock::wall_us, handle, room)
         .map_err(|source| ServeError::System { what: "a thread", source })?;
     let rounds = Rounds::start(fleet.clone())
         .map_err(|source| ServeError::System { what: "a thread", source })?;
@@ -120,7 +123,8 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
             wall_us: clock::wall_us,
         };
         let listener = QuicListener::bind(config.address, tls, surroundings)?;
-        let desk = Desk { downlinks, fleet, links, registrar, since: Instant::now() };
+        let (room, since) = (queue.room(), Instant::now());
+        let desk = Desk { downlinks, fleet, links, registrar, room, since };
         let admin = AdminSocket::bind(&config.admin_socket).await?;
         // Tests and scripts wait for this line; with port 0 it tells the port.
         tracing::info!(
@@ -174,6 +178,17 @@ fn start_judge(
             Ok(None)
         }
     }
+}
+
+/// What measures the file system of the store's folder.
+fn measure(folder: PathBuf) -> Measure {
+    Box::new(move || {
+        let found = rustix::fs::statvfs(&folder).ok()?;
+        Some(Space {
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        })
+    })
 }
 
 /// The fleet by its book; where that cannot be used, records are taken all the same.

@@ -223,6 +223,7 @@ const CORES: &[&str] = &[
     "collector/src/identity/standing.rs",
     "collector/src/identity/token.rs",
     "collector/src/ingest/exchange.rs",
+    "collector/src/ingest/headroom.rs",
     "collector/src/ingest/receipt.rs",
     "collector/src/ingest/request.rs",
     "collector/src/likeness.rs",

@@ -115,6 +115,20 @@ pub struct Reports {
     pub malformed: u64,
 }
 
+/// The space of the store's disk, as it was last measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Disk {
+    /// Whether records are not stored, because there is too little.
+    pub low: bool,
+    /// What is free, in bytes.
+    pub free_bytes: u64,
+    /// What must be free, in bytes.
+    pub needed_bytes: u64,
+    /// Batches of records that were not stored for it.
+    pub batches_refused: u64,
+}
+
 /// How a running `serve` stands. Counters count from its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -132,6 +146,9 @@ pub struct Status {
     /// What endpoints say of themselves.
     #[serde(default)]
     pub reports: Reports,
+    /// The space for records.
+    #[serde(default)]
+    pub disk: Disk,
 }
 
 /// Why a request was refused.
@@ -326,8 +343,9 @@ mod tests {
         let refusals = BTreeMap::from([("expired".to_owned(), 3)]);
         let version = "0.1.0".to_owned();
         let reports = Reports { kept: true, taken: 7, excess: 1, malformed: 0 };
+        let disk = Disk { low: true, free_bytes: 1, needed_bytes: 2, batches_refused: 3 };
         let status =
-            Status { version, uptime_s: 9, connected: 2, enrolling: true, refusals, reports };
+            Status { version, uptime_s: 9, connected: 2, enrolling: true, refusals, reports, disk };
         let reconfigured = Answer::Reconfigured(Reconfigured { sent: 12 });
         let rechecked = Answer::Rechecked(Rechecked { cut: true });
         for answer in [Answer::Status(status), rechecked, reconfigured] {

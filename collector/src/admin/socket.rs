@@ -16,13 +16,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::dialogue::{Answer, LINE_BYTES_MAX, Rechecked, Reconfigured, Reports, Request, Status};
+use super::dialogue::{
+    Answer, Disk, LINE_BYTES_MAX, Rechecked, Reconfigured, Reports, Request, Status,
+};
 use crate::fleet::live::{Fleet, FleetCounts};
 use crate::identity::refusal::Refusal;
 use crate::identity::registrar::Registrar;
 use crate::ingest::downlink::{Downlinks, NotAsked};
 use crate::ingest::exchange::CloseReason;
 use crate::ingest::quic::Links;
+use crate::ingest::writer::{Room, RoomFacts};
 
 /// The most connections at once: people at one collector.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -86,6 +89,8 @@ pub struct Desk {
     pub links: Links,
     /// Who is heard.
     pub registrar: Arc<Registrar>,
+    /// The space of the store's disk.
+    pub room: Room,
     /// When `serve` began.
     pub since: Instant,
 }
@@ -244,6 +249,11 @@ async fn carry_out(request: Request, desk: &Desk) -> Answer {
     }
 }
 
+fn disk(room: RoomFacts) -> Disk {
+    let RoomFacts { is_low, free_bytes, needed_bytes, batches_refused } = room;
+    Disk { low: is_low, free_bytes, needed_bytes, batches_refused }
+}
+
 fn status(desk: &Desk) -> Status {
     let refusals = desk.registrar.refusals();
     let FleetCounts { reports: taken, excess, malformed } = desk.fleet.counts();
@@ -255,5 +265,6 @@ fn status(desk: &Desk) -> Status {
         enrolling: desk.registrar.is_enrolling(),
         refusals: counted.into_iter().filter(|(_, count)| *count > 0).collect(),
         reports: Reports { kept: desk.fleet.is_kept(), taken, excess, malformed },
+        disk: disk(desk.room.facts()),
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::fleet::{self, Shown};
 use super::table::{NAME_COLUMNS, NARROW, plain, text};
-use crate::admin::dialogue::{Reports, Status};
+use crate::admin::dialogue::{Disk, Reports, Status};
 use crate::fleet::roster::Entry;
 use crate::identity::standing::{EndpointStanding, GRACE_US, Machine};
 use crate::identity::token::{TokenFacts, TokenState};
@@ -297,7 +297,7 @@ impl<'a> StatusView<'a> {
 /// `status`.
 #[must_use]
 pub fn status(status: &Status, entries: &[Entry]) -> String {
-    let Status { version, uptime_s, connected, enrolling, refusals, reports } = status;
+    let Status { version, uptime_s, connected, enrolling, refusals, reports, disk } = status;
     let enrolling = if *enrolling { "enrolling" } else { "not enrolling" };
     let version = escape(version);
     let mut out =
@@ -311,6 +311,16 @@ pub fn status(status: &Status, entries: &[Entry]) -> String {
     } else {
         "heartbeats are not kept and no endpoint is configured: the log says why\n".to_owned()
     };
+    let Disk { low, free_bytes, needed_bytes, batches_refused } = disk;
+    let (free_mib, needed_mib) = (free_bytes >> 20, needed_bytes >> 20);
+    out +=
+        &format!("disk: {free_mib} MiB free, records are stored while it has {needed_mib} MiB\n");
+    if *low {
+        out += "records are NOT STORED now, agents keep them: make room on the disk\n";
+    }
+    if *batches_refused > 0 {
+        out += &format!("batches not stored for want of space: {batches_refused}\n");
+    }
     if refusals.is_empty() {
         return out + "nobody was turned away\n";
     }

@@ -18,7 +18,7 @@ use roomtone_collector::ingest::downlink::Downlinks;
 use roomtone_collector::ingest::exchange::CloseReason;
 use roomtone_collector::ingest::quic::{Limits, Links, QuicListener, Surroundings};
 use roomtone_collector::ingest::tls::{self, ServerCertificate, TlsFiles};
-use roomtone_collector::ingest::writer;
+use roomtone_collector::ingest::writer::{self, WriterQueue};
 use roomtone_collector::store::Store;
 use roomtone_protocol::ack::Ack;
 use roomtone_protocol::enroll::BootId;
@@ -127,6 +127,18 @@ impl Collector {
         pki: &Pki,
         store: impl Store + 'static,
         limits: Limits,
+        heard: (Arc<Registrar>, Arc<Refusals>),
+    ) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        let writer = writer::spawn(Box::new(store), || NOW_US, runtime).unwrap();
+        Self::start_over(pki, writer, limits, heard)
+    }
+
+    /// One whose writer is made already.
+    pub fn start_over(
+        pki: &Pki,
+        (queue, writer): (WriterQueue, std::thread::JoinHandle<()>),
+        limits: Limits,
         (registrar, refusals): (Arc<Registrar>, Arc<Refusals>),
     ) -> Self {
         let (certificate, key, client_ca) =
@@ -134,8 +146,6 @@ impl Collector {
         let files = TlsFiles { certificate: &certificate, key: &key, client_ca: &client_ca };
         let shown = ServerCertificate::load(files, Some(pki.authority().der())).unwrap();
         let tls = tls::server_config(files, shown, refusals).unwrap();
-        let runtime = tokio::runtime::Handle::current();
-        let (queue, writer) = writer::spawn(Box::new(store), || NOW_US, runtime).unwrap();
         let loopback = "127.0.0.1:0".parse().unwrap();
         let downlinks = Downlinks::default();
         let surroundings = Surroundings {

@@ -11,6 +11,7 @@ mod conformance;
 mod day_files;
 mod fixture;
 mod fleet;
+mod headroom;
 mod hostile;
 mod identity;
 mod ingest;

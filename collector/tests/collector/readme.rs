@@ -23,6 +23,9 @@ fn table() -> String {
             Kind::Number { default, min, max } => {
                 ("count", default.to_string(), format!("{min} to {max}"))
             }
+            Kind::Bytes { default, min, max } => {
+                ("bytes", format!("\"{default}\""), format!("{min} to {max}"))
+            }
             Kind::Word { default, words } => ("word", format!("\"{default}\""), words.join(", ")),
             Kind::OptionalPath => (
                 "path",
