@@ -14,6 +14,7 @@ use crate::classify::{rule_file, rules};
 use crate::fleet::settings;
 use crate::identity::reach::Reach;
 use crate::identity::standing::Required;
+use crate::ingest::allowance::Allowance;
 use crate::ingest::quic::Limits;
 use crate::judge::Choice;
 use crate::{likeness, text};
@@ -174,6 +175,18 @@ pub const REFERENCE: &[OptionReference] = &[
         help: "how long an agent may take from the handshake to its hello",
     },
     OptionReference {
+        key: "limits.endpoint_burst",
+        kind: Kind::Bytes { default: "128MiB", min: "1MiB", max: "1024GiB" },
+        unit: "bytes",
+        help: "records that one endpoint may bring at once; not less than spool.bytes_max of its agent",
+    },
+    OptionReference {
+        key: "limits.endpoint_pace",
+        kind: Kind::Bytes { default: "1MiB", min: "64KiB", max: "1024GiB" },
+        unit: "bytes a minute",
+        help: "records that it may bring after that; a room in use needs some 256 KiB a day",
+    },
+    OptionReference {
         key: "log.level",
         kind: Kind::Word { default: "info", words: &["error", "warn", "info", "debug", "trace"] },
         unit: "",
@@ -218,6 +231,8 @@ pub struct Config {
     pub required: Required,
     /// `limits.*`.
     pub limits: Limits,
+    /// `limits.endpoint_burst` and `limits.endpoint_pace`.
+    pub allowance: Allowance,
     /// `log.level`.
     pub log_level: String,
 }
@@ -330,6 +345,10 @@ impl Config {
                 connections_max: values.number("limits.connections_max")? as usize,
                 handshakes_max: values.number("limits.handshakes_max")? as usize,
                 hello_wait: Duration::from_secs(values.number("limits.hello_seconds")?.into()),
+            },
+            allowance: Allowance {
+                burst_bytes: values.bytes("limits.endpoint_burst")?,
+                minute_bytes: values.bytes("limits.endpoint_pace")?,
             },
             log_level: values.word("log.level")?,
         })

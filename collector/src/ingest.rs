@@ -7,10 +7,12 @@
 //! datagrams each way, the writer's queue is fixed, and a batch is decoded only after its place in that queue is
 //! certain.
 
+pub mod allowance;
 pub mod certificate;
 pub mod downlink;
 pub mod exchange;
 pub mod headroom;
+pub mod pacer;
 pub mod quic;
 pub mod receipt;
 pub mod request;

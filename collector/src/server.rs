@@ -27,6 +27,7 @@ use crate::identity::registry::{Registry, RegistryError};
 use crate::identity::server_renewal::ServerRenewal;
 use crate::ingest::downlink::Downlinks;
 use crate::ingest::headroom::{Headroom, Space};
+use crate::ingest::pacer::Pacer;
 use crate::ingest::quic::{Links, ListenError, QuicListener, Surroundings};
 use crate::ingest::tls::{self, ServerCertificate, TlsConfig, TlsError, TlsFiles};
 use crate::ingest::writer::{self, Measure, WriterQueue};
@@ -107,7 +108,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let rounds = Rounds::start(fleet.clone())
         .map_err(|source| ServeError::System { what: "a thread", source })?;
     let served = runtime.block_on(async {
-        let links = Links::default();
+        let (links, pacer) = (Links::default(), Pacer::new(config.allowance));
         let Keys { tls, authority, refusals, renewal } = keys;
         let server_name = config.reach.as_ref().map(|it| it.host.clone()).unwrap_or_default();
         let settings = Settings { authority, required: config.required, server_name };
@@ -119,12 +120,13 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
             downlinks: downlinks.clone(),
             fleet: fleet.clone(),
             links: links.clone(),
+            pacer: pacer.clone(),
             registrar: registrar.clone(),
             wall_us: clock::wall_us,
         };
         let listener = QuicListener::bind(config.address, tls, surroundings)?;
         let (room, since) = (queue.room(), Instant::now());
-        let desk = Desk { downlinks, fleet, links, registrar, room, since };
+        let desk = Desk { downlinks, fleet, links, pacer, registrar, room, since };
         let admin = AdminSocket::bind(&config.admin_socket).await?;
         // Tests and scripts wait for this line; with port 0 it tells the port.
         tracing::info!(
@@ -248,6 +250,7 @@ async fn run_until_signal(
     (writer, queue): (&thread::JoinHandle<()>, WriterQueue),
     supervisor: &Supervisor,
 ) -> Result<(), ServeError> {
+    let pacer = desk.pacer.clone();
     let handler = |kind| {
         signal(kind).map_err(|source| ServeError::System { what: "a signal handler", source })
     };
@@ -265,6 +268,7 @@ async fn run_until_signal(
             _ = interrupt.recv() => break,
             _ = &mut serving => return Ok(()),
             _ = look.tick() => {
+                pacer.come_round();
                 if writer.is_finished() {
                     break;
                 }

@@ -222,6 +222,7 @@ const CORES: &[&str] = &[
     "collector/src/identity/refusal.rs",
     "collector/src/identity/standing.rs",
     "collector/src/identity/token.rs",
+    "collector/src/ingest/allowance.rs",
     "collector/src/ingest/exchange.rs",
     "collector/src/ingest/headroom.rs",
     "collector/src/ingest/receipt.rs",

@@ -139,6 +139,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// Endpoints that are connected.
     pub connected: u64,
+    /// Endpoints that sent more than they may at once, and whose records are taken at their pace.
+    #[serde(default)]
+    pub held: u64,
     /// Whether machines can be enrolled.
     pub enrolling: bool,
     /// Whom it turned away, by reason.
@@ -344,8 +347,16 @@ mod tests {
         let version = "0.1.0".to_owned();
         let reports = Reports { kept: true, taken: 7, excess: 1, malformed: 0 };
         let disk = Disk { low: true, free_bytes: 1, needed_bytes: 2, batches_refused: 3 };
-        let status =
-            Status { version, uptime_s: 9, connected: 2, enrolling: true, refusals, reports, disk };
+        let status = Status {
+            version,
+            uptime_s: 9,
+            connected: 2,
+            held: 1,
+            enrolling: true,
+            refusals,
+            reports,
+            disk,
+        };
         let reconfigured = Answer::Reconfigured(Reconfigured { sent: 12 });
         let rechecked = Answer::Rechecked(Rechecked { cut: true });
         for answer in [Answer::Status(status), rechecked, reconfigured] {

@@ -24,6 +24,7 @@ use crate::identity::refusal::Refusal;
 use crate::identity::registrar::Registrar;
 use crate::ingest::downlink::{Downlinks, NotAsked};
 use crate::ingest::exchange::CloseReason;
+use crate::ingest::pacer::Pacer;
 use crate::ingest::quic::Links;
 use crate::ingest::writer::{Room, RoomFacts};
 
@@ -87,6 +88,8 @@ pub struct Desk {
     pub fleet: Arc<Fleet>,
     /// The connections of endpoints.
     pub links: Links,
+    /// How much endpoints may bring.
+    pub pacer: Pacer,
     /// Who is heard.
     pub registrar: Arc<Registrar>,
     /// The space of the store's disk.
@@ -262,6 +265,7 @@ fn status(desk: &Desk) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: desk.since.elapsed().as_secs(),
         connected: desk.links.count() as u64,
+        held: desk.pacer.held() as u64,
         enrolling: desk.registrar.is_enrolling(),
         refusals: counted.into_iter().filter(|(_, count)| *count > 0).collect(),
         reports: Reports { kept: desk.fleet.is_kept(), taken, excess, malformed },

@@ -7,7 +7,8 @@
 //! The first frame must be a Hello of the certificate's endpoint, in time. Then records flow; the ack follows the
 //! commit and is cumulative, so that only the latest of an epoch is kept. An unknown kind is skipped, counted and
 //! acked; a body that does not decode is kept unread and acked, since the writer of it would only send it again.
-//! Bytes that are no frames end the connection: nothing behind them can be trusted.
+//! Bytes that are no frames end the connection: nothing behind them can be trusted. An endpoint that has brought more
+//! than it may is held: its next record stays in the buffer, which fills, so that nothing more is read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub struct Exchange {
     state: State,
     buffer: Vec<u8>,
     submitted: usize,
+    /// Bytes of records taken that nobody has asked about yet.
+    taken_bytes: u64,
+    /// Until when no record is taken.
+    held_until: Option<Instant>,
     transmit: Transmit,
     counts: LinkCounts,
     /// Whether the next certificate was asked for and has not come.
@@ -187,6 +192,8 @@ impl Exchange {
             state: State::AwaitHello { until: hello_until },
             buffer: Vec::new(),
             submitted: 0,
+            taken_bytes: 0,
+            held_until: None,
             transmit: Transmit::default(),
             counts: LinkCounts::default(),
             renewing: false,
@@ -246,7 +253,18 @@ impl Exchange {
     pub fn may_submit(&self) -> bool {
         self.state == State::Open
             && self.submitted < SUBMITTED_MAX
+            && self.held_until.is_none()
             && !matches!(frame::decode_header(&self.buffer), Err(DecodeError::Incomplete { .. }))
+    }
+
+    /// How many bytes of records were taken since the last call.
+    pub fn take_taken_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.taken_bytes)
+    }
+
+    /// Takes no record until `until`; `None` for no such hold.
+    pub fn handle_hold(&mut self, until: Option<Instant>) {
+        self.held_until = until;
     }
 
     /// Takes the store's answer to a greeting.
@@ -359,12 +377,14 @@ impl Exchange {
         match self.state {
             State::AwaitHello { until } => Some((until, "hello")),
             State::RenewFirst { until } => Some((until, "request to renew")),
-            State::AwaitWelcome { .. } | State::Open | State::Closing { .. } => None,
+            State::Open => self.held_until.map(|until| (until, "allowance")),
+            State::AwaitWelcome { .. } | State::Closing { .. } => None,
         }
     }
 
-    /// Ends a connection whose time is over at `now`.
+    /// Ends a connection or a hold whose time is over at `now`.
     pub fn handle_timeout(&mut self, now: Instant) -> Step {
+        self.held_until = self.held_until.filter(|until| now < *until);
         match self.state {
             State::AwaitHello { until } | State::RenewFirst { until } if now >= until => {
                 Step::Close(CloseReason::HelloTimeout)
@@ -449,8 +469,10 @@ impl Exchange {
                 break None;
             }
             match take_frame(&self.buffer[taken..]) {
+                Ok(Some((Taken::Record(..), _))) if self.held_until.is_some() => break None,
                 Ok(Some((Taken::Record(id, content), length))) => {
                     taken += length;
+                    self.taken_bytes += length as u64;
                     self.counts.records += 1;
                     if let Content::Opaque(opaque) = &content {
                         match opaque.reason {

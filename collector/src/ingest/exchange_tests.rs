@@ -479,3 +479,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn held_endpoint_is_read_no_further_than_the_buffer_and_still_reports() {
+    let mut exchange = open();
+    let (start, later) = (Instant::now(), Instant::now() + Duration::from_secs(9));
+    exchange.handle_bytes(&record(5));
+    assert!(matches!(exchange.poll_step(), Step::Submit(batch) if batch.len() == 1));
+    assert_eq!(exchange.take_taken_bytes(), record(5).len() as u64);
+    assert_eq!(exchange.take_taken_bytes(), 0);
+    exchange.handle_hold(Some(later));
+    // In front of the records a report is heard; behind them it waits with them.
+    let health = Message::Health(crate::fleet::heartbeat::tests::health(60, None));
+    exchange.handle_bytes(&link(&health));
+    assert!(matches!(exchange.poll_step(), Step::Keep(Report::Health(_))));
+    let mut next = 6;
+    while exchange.room() >= record(next).len() {
+        exchange.handle_bytes(&record(next));
+        next += 1;
+    }
+    let rest = vec![0; exchange.room()];
+    exchange.handle_bytes(&rest);
+    assert!(!exchange.may_submit());
+    assert_eq!((exchange.poll_step(), exchange.room()), (Step::Wait, 0));
+    assert_eq!(exchange.poll_timeout(), Some((later, "allowance")));
+    assert_eq!(exchange.handle_timeout(start), Step::Wait);
+    assert!(!exchange.may_submit());
+    assert_eq!(exchange.handle_timeout(later), Step::Wait);
+    assert!(exchange.may_submit() && exchange.poll_timeout().is_none());
+    let Step::Submit(batch) = exchange.poll_step() else { panic!("a batch") };
+    assert_eq!(batch[0].id.sequence, Sequence(6));
+}

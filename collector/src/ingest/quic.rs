@@ -36,6 +36,7 @@ use self::links::Place;
 use super::certificate::{self, Identity};
 use super::downlink::{Down, Downlink, Downlinks};
 use super::exchange::{CloseReason, Exchange, Greeting, Report, Step};
+use super::pacer::Pacer;
 use super::request::EndpointClock;
 use super::tls::ENROLL_ALPN;
 use super::writer::{Answer, Run, WriterQueue};
@@ -115,6 +116,7 @@ struct Shared {
     downlinks: Downlinks,
     fleet: Arc<Fleet>,
     links: Links,
+    pacer: Pacer,
     registrar: Arc<Registrar>,
     wall_us: fn() -> u64,
     handshakes: Arc<Semaphore>,
@@ -134,6 +136,8 @@ pub struct Surroundings {
     pub fleet: Arc<Fleet>,
     /// The connections of endpoints, for whoever must end one.
     pub links: Links,
+    /// How much endpoints may bring.
+    pub pacer: Pacer,
     /// Who is heard.
     pub registrar: Arc<Registrar>,
     /// The collector's clock, in microseconds since 1970.
@@ -150,7 +154,7 @@ impl QuicListener {
         tls: rustls::ServerConfig,
         surroundings: Surroundings,
     ) -> Result<Self, ListenError> {
-        let Surroundings { limits, writer, downlinks, fleet, links, registrar, wall_us } =
+        let Surroundings { limits, writer, downlinks, fleet, links, pacer, registrar, wall_us } =
             surroundings;
         let crypto = QuicServerConfig::try_from(tls)
             .map_err(|error| ListenError::Tls { reason: error.to_string() })?;
@@ -183,6 +187,7 @@ impl QuicListener {
             downlinks,
             fleet,
             links,
+            pacer,
             registrar,
             wall_us,
             handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
@@ -556,6 +561,7 @@ impl Link<'_> {
                         let operations = batch.into_iter().map(Operation::Record).collect();
                         let answer = slot.submit(operations, &self.run);
                         self.commits.push_back(Commit { answer, self_tests });
+                        self.pace();
                     }
                     (Step::Submit(_), None) => unreachable!("`may_submit` comes before `Submit`"),
                     (Step::Greet(greeting), _) => self.greet(greeting).await?,
@@ -669,11 +675,17 @@ impl Link<'_> {
     fn welcome(&mut self, answer: Option<Answer>) -> Result<(), CloseReason> {
         let next = acks(answer)?.next().ok_or(CloseReason::StoreUnavailable)?.next;
         self.exchange.handle_welcome(next, (self.shared.wall_us)());
+        self.pace();
         let connect = |clock| self.shared.downlinks.connect(self.identity.endpoint, clock);
         self.downlink = self.clock.map(connect);
         let arrival = self.arrival.take();
         self.presence = arrival.and_then(|it| self.shared.fleet.connect(it, Instant::now()));
         Ok(())
+    }
+
+    fn pace(&mut self) {
+        let bytes = self.exchange.take_taken_bytes();
+        self.exchange.handle_hold(self.shared.pacer.take(self.identity.endpoint, bytes));
     }
 
     fn keep(&self, report: Report) {

@@ -297,7 +297,7 @@ impl<'a> StatusView<'a> {
 /// `status`.
 #[must_use]
 pub fn status(status: &Status, entries: &[Entry]) -> String {
-    let Status { version, uptime_s, connected, enrolling, refusals, reports, disk } = status;
+    let Status { version, uptime_s, connected, held, enrolling, refusals, reports, disk } = status;
     let enrolling = if *enrolling { "enrolling" } else { "not enrolling" };
     let version = escape(version);
     let mut out =
@@ -311,6 +311,10 @@ pub fn status(status: &Status, entries: &[Entry]) -> String {
     } else {
         "heartbeats are not kept and no endpoint is configured: the log says why\n".to_owned()
     };
+    if *held > 0 {
+        out +=
+            &format!("{held} sent more than limits.endpoint_burst and are taken at their pace\n");
+    }
     let Disk { low, free_bytes, needed_bytes, batches_refused } = disk;
     let (free_mib, needed_mib) = (free_bytes >> 20, needed_bytes >> 20);
     out +=

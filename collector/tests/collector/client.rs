@@ -14,8 +14,10 @@ use roomtone_collector::identity::refusal::Refusals;
 use roomtone_collector::identity::registrar::{Registrar, Settings};
 use roomtone_collector::identity::registry::Registry;
 use roomtone_collector::identity::standing::Required;
+use roomtone_collector::ingest::allowance::Allowance;
 use roomtone_collector::ingest::downlink::Downlinks;
 use roomtone_collector::ingest::exchange::CloseReason;
+use roomtone_collector::ingest::pacer::Pacer;
 use roomtone_collector::ingest::quic::{Limits, Links, QuicListener, Surroundings};
 use roomtone_collector::ingest::tls::{self, ServerCertificate, TlsFiles};
 use roomtone_collector::ingest::writer::{self, WriterQueue};
@@ -118,6 +120,9 @@ pub struct Collector {
 pub const LIMITS: Limits =
     Limits { connections_max: 100, handshakes_max: 64, hello_wait: Duration::from_secs(20) };
 
+/// More than any test brings.
+const AMPLE: Allowance = Allowance { burst_bytes: 1 << 30, minute_bytes: 1 << 30 };
+
 impl Collector {
     pub fn start(pki: &Pki, store: impl Store + 'static, limits: Limits) -> Self {
         Self::start_with(pki, store, limits, pki.registrar(Required::No, || NOW_US))
@@ -137,9 +142,20 @@ impl Collector {
     /// One whose writer is made already.
     pub fn start_over(
         pki: &Pki,
+        writer: (WriterQueue, std::thread::JoinHandle<()>),
+        limits: Limits,
+        heard: (Arc<Registrar>, Arc<Refusals>),
+    ) -> Self {
+        Self::start_paced(pki, writer, limits, heard, AMPLE)
+    }
+
+    /// One that gives each endpoint this allowance.
+    pub fn start_paced(
+        pki: &Pki,
         (queue, writer): (WriterQueue, std::thread::JoinHandle<()>),
         limits: Limits,
         (registrar, refusals): (Arc<Registrar>, Arc<Refusals>),
+        allowance: Allowance,
     ) -> Self {
         let (certificate, key, client_ca) =
             (pki.file("collector.pem"), pki.file("collector.key"), pki.file("ca.pem"));
@@ -154,6 +170,7 @@ impl Collector {
             fleet: Arc::new(Fleet::without_book(downlinks.clone(), || NOW_US)),
             downlinks,
             links: Links::default(),
+            pacer: Pacer::new(allowance),
             registrar: registrar.clone(),
             wall_us: || NOW_US,
         };

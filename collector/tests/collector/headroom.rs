@@ -1,9 +1,12 @@
-//! A disk that runs out of space: records wait at the agents, everything else goes on, and nothing is lost.
+//! A disk that runs out of space and an endpoint that would fill it: records wait at the agents, everybody else goes on,
+//! and nothing is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use roomtone_collector::identity::standing::Required;
+use roomtone_collector::ingest::allowance::Allowance;
 use roomtone_collector::ingest::exchange::CloseReason;
 use roomtone_collector::ingest::headroom::{Headroom, Space};
 use roomtone_collector::ingest::writer::{self, NotStored, Room, Run, WriterQueue};
@@ -100,5 +103,50 @@ async fn agent_is_sent_away_without_an_ack_and_loses_nothing() {
     let counts = reader.endpoints().unwrap()[0].counts;
     assert_eq!((counts.stored, counts.missing, counts.duplicate), (1, 0, 0));
     drop(queue);
+    collector.stop().await;
+}
+
+/// 4,000 bytes at once and then 1,000 a second: Oslo's records of 30 to 60 bytes wait, Tromsø's do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_that_floods_is_taken_at_its_pace_and_the_others_at_once() {
+    let pki = Pki::new(&["oslo-4", "tromso-1"]);
+    let disk = Disk::new(50 * GIB);
+    let (registrar, allowance) = (
+        pki.registrar(Required::No, || NOW_US),
+        Allowance { burst_bytes: 4_000, minute_bytes: 60_000 },
+    );
+    let writer = disk.writer();
+    let collector = Collector::start_paced(&pki, writer, LIMITS, registrar, allowance);
+    let address = collector.address;
+    let bytes = record_frame(0, host_interval()).len() as u32;
+    // Twice the burst and a little: what is beyond the burst takes 1 ms a byte.
+    let flood = 2 * 4_000 / bytes;
+    let began = Instant::now();
+    let (mut oslo, _) = Client::welcome(address, &pki, 0, "endpoint-oslo-4").await;
+    let half = flood / 2;
+    for sequence in 0..half {
+        oslo.record(sequence, host_interval()).await;
+    }
+    oslo.acked(half).await;
+    // Whoever comes back has no new burst.
+    drop(oslo);
+    let (mut oslo, next) = Client::welcome(address, &pki, 0, "endpoint-oslo-4").await;
+    assert_eq!(next, half);
+    for sequence in half..flood {
+        oslo.record(sequence, host_interval()).await;
+    }
+    let (mut tromso, _) = Client::welcome(address, &pki, 1, "endpoint-tromso-1").await;
+    tromso.record(0, host_interval()).await;
+    tromso.acked(1).await;
+    oslo.acked(flood).await;
+    // All but the burst and the last batch, which is at most a buffer of two frames.
+    let beyond = u64::from(flood * bytes) - 4_000;
+    let least = Duration::from_millis(beyond.saturating_sub(u64::from(bytes) * 64));
+    assert!(began.elapsed() >= least, "{:?} for {beyond} bytes beyond", began.elapsed());
+    assert!(least > Duration::from_secs(1), "{least:?} would prove nothing");
+    let reader = SqliteReader::open(disk.directory.path()).unwrap();
+    let endpoints = reader.endpoints().unwrap();
+    let oslo = endpoints.iter().find(|it| it.endpoint == pki.endpoints[0]).unwrap();
+    assert_eq!((oslo.counts.stored, oslo.counts.missing), (u64::from(flood), 0));
     collector.stop().await;
 }
