@@ -81,8 +81,10 @@ pub enum BookError {
     /// A step was not done.
     #[error("the fleet's book: {0}")]
     Step(#[from] rusqlite::Error),
-    /// A row is not what this version writes.
-    #[error("the fleet's book: {scope}, revision {number}: {source}")]
+    /// What is to be changed is of a later version. Take it back, replace all of it, or use that version.
+    #[error(
+        "{scope}, revision {number}, is of a later version ({source}): roll it back, replace it with --file, or use that version"
+    )]
     Row {
         /// Of which scope.
         scope: Scope,
@@ -247,7 +249,7 @@ impl Book {
     /// What endpoints are to be set to.
     ///
     /// # Errors
-    /// [`BookError::Row`] where a row holds what this version does not know.
+    /// [`BookError::Step`].
     pub fn plan(&self) -> Result<Plan, BookError> {
         let revisions = row::revisions(&self.connection, None)?;
         Ok(Plan::new(revisions.into_iter().map(|it| (it.scope, it.revision))))
@@ -264,7 +266,7 @@ impl Book {
     /// Makes a scope's next revision of what it sets now; `None` where neither that nor the share changes.
     ///
     /// # Errors
-    /// [`BookError::Settings`] where `edit` refuses.
+    /// [`BookError::Settings`] where `edit` refuses; [`BookError::Row`] where it builds on what this version cannot read.
     pub fn revise(
         &mut self,
         scope: &Scope,
@@ -276,6 +278,11 @@ impl Book {
         let current = revisions.iter().find(|it| it.revision.percent > 0).map(|it| &it.revision);
         let nothing = Settings::default();
         let settings = edit(current.map_or(&nothing, |it| &it.settings))?;
+        if let Some(it) = current.filter(|_| settings.is_of_later_version())
+            && let Err(source) = Settings::parse(&it.settings.text())
+        {
+            return Err(BookError::Row { scope: scope.clone(), number: it.number, source });
+        }
         let is_same = match current {
             Some(it) => it.settings == settings && it.percent == deed.percent,
             None => settings.is_empty(),

@@ -136,6 +136,56 @@ fn share_changes_for_the_current_revision_alone_and_is_remembered() {
     assert_eq!(text, "[audio]\nlevels = true\n[log]\nlevel = \"info\"\n");
 }
 
+/// As after a downgrade: key, value and syntax of a version to come.
+#[test]
+fn revisions_of_a_later_version_are_shown_and_reach_nobody_and_the_others_are_in_force() {
+    let (_folder, path) = folder();
+    let mut book = Book::open(&path, Use::Command).unwrap();
+    let oslo = Scope::Site("oslo".to_owned());
+    set(&mut book, 100, "log.level=info");
+    let warn = Settings::from_arguments(["log.level=warn"]).unwrap();
+    book.revise(&oslo, &deed(100), |_| Ok(warn)).unwrap();
+    let later = "[video]\nwatch = true\n";
+    let add = |book: &Book, scope: &Scope, number: u32, percent: u8, text: &str| {
+        let row = params![scope.key(), number, text, percent, 9, "anna", ""];
+        let sql = "INSERT INTO revision VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        book.connection.execute(sql, row).unwrap();
+    };
+    // Taken back long ago: of no consequence.
+    add(&book, &Scope::Fleet, 2, 0, later);
+    let plan = book.plan().unwrap();
+    assert_eq!(plan.unread(), 0);
+    assert_eq!(plan.wanted(OSLO, "").unwrap().settings.text(), "[log]\nlevel = \"info\"\n");
+    // In force for one site: its endpoints keep what they have, the others what is wanted of them.
+    add(&book, &oslo, 2, 100, "[log]\nlevel = [\"info\"]\n");
+    let plan = book.plan().unwrap();
+    assert_eq!((plan.unread(), plan.wanted(OSLO, "oslo")), (1, None));
+    assert!(plan.wanted(OSLO, "bergen").is_some());
+    let shown = &book.history(Some(&oslo)).unwrap()[0].revision;
+    assert!(shown.settings.is_of_later_version());
+    assert_eq!(
+        (shown.number, shown.settings.text()),
+        (2, "[log]\nlevel = [\"info\"]\n".to_owned())
+    );
+    // Nothing is built on what cannot be read; it can be taken back or replaced.
+    let debug = Settings::from_arguments(["log.level=debug"]).unwrap();
+    let built = book.revise(&oslo, &deed(100), |now| Ok(now.merged(&debug)));
+    let said = built.unwrap_err().to_string();
+    assert!(
+        said.starts_with("site oslo, revision 2, is of a later version (`log.level`"),
+        "{said}"
+    );
+    assert!(book.set_share(&oslo, 2, &deed(0)).unwrap());
+    let level = |book: &Book| {
+        let wanted = book.plan().unwrap().wanted(OSLO, "oslo").unwrap();
+        wanted.settings.value("log.level").map(str::to_owned)
+    };
+    assert_eq!(level(&book).as_deref(), Some("\"warn\""));
+    add(&book, &oslo, 3, 100, "[log");
+    assert_eq!(book.revise(&oslo, &deed(100), |_| Ok(debug)).unwrap(), Some(4));
+    assert_eq!(level(&book).as_deref(), Some("\"debug\""));
+}
+
 #[test]
 fn heartbeat_is_kept_until_the_next_and_over_connections() {
     let (_folder, path) = folder();

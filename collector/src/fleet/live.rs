@@ -108,6 +108,7 @@ impl Fleet {
     /// [`BookError`] where the book cannot be read.
     pub fn new(book: Book, downlinks: Downlinks, wall_us: fn() -> u64) -> Result<Self, BookError> {
         let plan = Arc::new(book.plan()?);
+        tell_unread(&Plan::default(), &plan);
         let without = Self::without_book(downlinks, wall_us);
         lock(&without.shared).plan = plan;
         Ok(Self { book: Some(Mutex::new(book)), ..without })
@@ -185,6 +186,7 @@ impl Fleet {
             if *shared.plan == plan {
                 return Ok(0);
             }
+            tell_unread(&shared.plan, &plan);
             shared.plan = Arc::new(plan);
             shared.entries.keys().copied().collect()
         };
@@ -328,6 +330,17 @@ impl Rounds {
         drop(self.stop);
         // One that panicked has said so.
         let _ = self.thread.join();
+    }
+}
+
+/// Says once that there are revisions that this version cannot read.
+fn tell_unread(before: &Plan, now: &Plan) {
+    let revisions = now.unread();
+    if revisions > before.unread() {
+        tracing::warn!(
+            revisions,
+            "settings of a later version: whom they reach keeps what it has, `config history` names them"
+        );
     }
 }
 

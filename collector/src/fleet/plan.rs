@@ -4,7 +4,8 @@
 //! A revision reaches a share of its scope; the others keep what they had, which is the newest earlier one that
 //! reaches them. A share of 0 is a revision that was taken back. Where no scope of an endpoint ever had a revision,
 //! nothing is wanted of it, which is not the same as wanting it empty: a collector that lost its file takes no
-//! settings away.
+//! settings away. Nor is anything wanted of an endpoint that a revision of a later version reaches: it keeps what that
+//! version gave it, until an operator takes the revision back or makes a newer one.
 
 use std::collections::BTreeMap;
 
@@ -101,7 +102,14 @@ impl Plan {
         reaching.collect()
     }
 
-    /// What an endpoint of `site` is to be set to; `None` where nobody ever said.
+    /// How many revisions that reach somebody are of a later version.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        let revisions = self.scopes.values().flatten();
+        revisions.filter(|it| it.percent > 0 && it.settings.is_of_later_version()).count()
+    }
+
+    /// What an endpoint of `site` is to be set to; `None` where nobody ever said, or a later version did.
     #[must_use]
     pub fn wanted(&self, endpoint: EndpointId, site: &str) -> Option<Wanted> {
         if !Scope::of(endpoint, site).iter().any(|scope| self.scopes.contains_key(scope)) {
@@ -111,7 +119,7 @@ impl Plan {
         let merged = layers
             .into_iter()
             .fold(Settings::default(), |wide, (_, narrow)| wide.merged(&narrow.settings));
-        Some(Wanted::new(merged))
+        (!merged.is_of_later_version()).then(|| Wanted::new(merged))
     }
 }
 

@@ -23,6 +23,8 @@ pub const FILE_BYTES_MAX: usize = 16 * 1024;
 pub struct Settings {
     /// By place in [`KEYS`]; the values in TOML.
     values: BTreeMap<usize, String>,
+    /// What a later version wrote and this one cannot read, as it is; there are no values beside it.
+    later: Option<String>,
 }
 
 /// Why something is no setting. Each says what to change; texts are not escaped.
@@ -100,6 +102,18 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Settings that this version cannot read. What is merged with them cannot be read either.
+    #[must_use]
+    pub fn of_later_version(text: &str) -> Self {
+        Self { values: BTreeMap::new(), later: Some(text.to_owned()) }
+    }
+
+    /// Whether a later version wrote them: what they set is not known here, so nobody is to be set by them.
+    #[must_use]
+    pub fn is_of_later_version(&self) -> bool {
+        self.later.is_some()
+    }
+
     /// Reads `key=value` arguments. A value that is no TOML, like `info` or `250ms`, is a word.
     ///
     /// # Errors
@@ -128,7 +142,7 @@ impl Settings {
     /// Whether nothing is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.values.is_empty() && self.later.is_none()
     }
 
     /// How many keys are set.
@@ -151,9 +165,12 @@ impl Settings {
     /// These settings with `narrower` before them.
     #[must_use]
     pub fn merged(&self, narrower: &Self) -> Self {
+        if let Some(later) = narrower.later.as_ref().or(self.later.as_ref()) {
+            return Self::of_later_version(later);
+        }
         let mut values = self.values.clone();
         values.extend(narrower.values.iter().map(|(&place, value)| (place, value.clone())));
-        Self { values }
+        Self { values, later: None }
     }
 
     /// These settings without some keys; without any named, none is left.
@@ -175,6 +192,9 @@ impl Settings {
     /// bytes, empty where nothing is set.
     #[must_use]
     pub fn text(&self) -> String {
+        if let Some(later) = &self.later {
+            return later.clone();
+        }
         let (mut text, mut open) = (String::new(), "");
         for (key, value) in self.iter() {
             let (section, name) = key.split_once('.').unwrap_or((key, ""));
@@ -318,7 +338,7 @@ mod tests {
     fn longest_settings_fit_into_a_frame() {
         let longest = format!("\"{}\"", "x".repeat(VALUE_BYTES_MAX - 2));
         let values = (0..KEYS.len()).map(|place| (place, longest.clone())).collect();
-        let text = Settings { values }.text();
+        let text = Settings { values, later: None }.text();
         assert_eq!(text.matches('[').count(), 6);
         assert!(text.len() <= CONFIGURATION_BYTES_MAX, "{} bytes", text.len());
     }
@@ -350,6 +370,7 @@ mod tests {
         proptest::collection::btree_map(0..KEYS.len(), "[a-z0-9]{1,4}", 0..KEYS.len()).prop_map(
             |values| Settings {
                 values: values.into_iter().map(|(k, v)| (k, format!("\"{v}\""))).collect(),
+                later: None,
             },
         )
     }

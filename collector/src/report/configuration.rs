@@ -105,6 +105,9 @@ pub fn show(views: &[ScopeView<'_>]) -> String {
 }
 
 fn settings(settings: &Settings) -> String {
+    if settings.is_of_later_version() {
+        return "  of a later version, which alone can read it\n".to_owned();
+    }
     if settings.is_empty() {
         return "  sets nothing\n".to_owned();
     }
@@ -125,7 +128,10 @@ pub fn endpoint(it: &Entry, plan: &Plan) -> String {
         Some(wanted) => {
             out += &format!("to be set to {}\n{}", hash(wanted.hash), settings(&wanted.settings));
         }
-        None => out += "nobody has set anything for it\n",
+        None if plan.layers(it.endpoint, &it.site).is_empty() => {
+            out += "nobody has set anything for it\n";
+        }
+        None => out += "a later version set it: nothing is sent to it, it keeps what it has\n",
     }
     out.push('\n');
     let Some(state) = it.member().state else {
@@ -175,6 +181,7 @@ pub fn history(revisions: &[(String, RevisionFacts)]) -> String {
             ]);
         }
         let keys = match it.revision.settings.len() {
+            0 if it.revision.settings.is_of_later_version() => "of a later version".to_owned(),
             0 => "sets nothing".to_owned(),
             1 => "sets one key".to_owned(),
             keys => format!("sets {keys} keys"),
