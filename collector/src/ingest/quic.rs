@@ -6,9 +6,11 @@
 //! after the handshake: that of `enrolment` needs no certificate, the other one does.
 
 mod echo;
+mod ending;
 mod enrolment;
 mod handshake;
 mod links;
+mod lobby;
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,7 +33,6 @@ use tokio::time::{timeout, timeout_at};
 
 pub use self::links::Links;
 
-use self::enrolment::ENROLMENTS_MAX;
 use self::links::Place;
 use super::certificate::{self, Identity};
 use super::downlink::{Down, Downlink, Downlinks};
@@ -120,7 +121,7 @@ struct Shared {
     registrar: Arc<Registrar>,
     wall_us: fn() -> u64,
     handshakes: Arc<Semaphore>,
-    enrolments: Arc<Semaphore>,
+    enrolments: enrolment::Desk,
 }
 
 /// What a listener works with, besides its address and TLS.
@@ -191,7 +192,7 @@ impl QuicListener {
             registrar,
             wall_us,
             handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
-            enrolments: Arc::new(Semaphore::new(ENROLMENTS_MAX)),
+            enrolments: enrolment::Desk::new(limits.connections_max),
         });
         Ok(Self { endpoint, address, shared })
     }
@@ -294,9 +295,8 @@ async fn attempt(
     drop(permit);
     let hello_until = Instant::now() + shared.limits.hello_wait;
     if protocol(&connection).is_some_and(|protocol| protocol == ENROLL_ALPN) {
-        let (registrar, places) = (shared.registrar.clone(), shared.enrolments.clone());
-        enrolment::serve(registrar, places, connection, hello_until).await;
-        return;
+        return enrolment::serve(&shared.registrar, &shared.enrolments, connection, hello_until)
+            .await;
     }
     let identity = match peer(&connection) {
         Ok(identity) => identity,
@@ -336,14 +336,17 @@ async fn serve_endpoint(
     } else {
         shared.admit(&identity).await.map_err(Denied::told)
     };
-    let mut site = String::new();
+    let (mut site, mut turned_away) = (String::new(), None);
     let (exchange, place, admission) = match admitted {
         Ok(Admitted { admission, name, site: of_registry }) => {
             (identity.name, site) = (name, of_registry);
             let place = shared.links.wait(endpoint, &connection);
             (Exchange::new(endpoint, hello_until), Some(place), admission)
         }
-        Err(told) => (Exchange::refusing(endpoint, hello_until, told), None, Admission::RenewOnly),
+        Err(told) => {
+            turned_away = Some(shared.links.turn_away(endpoint, &connection));
+            (Exchange::refusing(endpoint, hello_until, told), None, Admission::RenewOnly)
+        }
     };
     let stream = timeout_at(hello_until.into(), connection.accept_bi());
     let (mut in_use, mut refused) = (None, None);
@@ -374,7 +377,10 @@ async fn serve_endpoint(
             in_use = task.in_use;
             reason
         }
-        Ok(Err(_)) => place.as_ref().and_then(Place::ended).unwrap_or(CloseReason::Done),
+        Ok(Err(_)) => {
+            let place = place.as_ref().or(turned_away.as_ref());
+            place.and_then(Place::ended).unwrap_or(CloseReason::Done)
+        }
         Err(_) => CloseReason::HelloTimeout,
     };
     if reason == CloseReason::BadFrame {
@@ -384,11 +390,7 @@ async fn serve_endpoint(
         shared.registrar.refusals().add(Refusal::EndpointMismatch);
     }
     close(&connection, reason);
-    if is_quiet(reason, refused) {
-        tracing::debug!(%endpoint, %reason, "connection ended");
-    } else {
-        tracing::warn!(%endpoint, %reason, "closed a connection");
-    }
+    ending::tell(endpoint, reason, refused);
     if place.is_some_and(Place::leave)
         && let Ok(slot) = shared.writer.reserve().await
     {
@@ -396,37 +398,6 @@ async fn serve_endpoint(
         let _ = slot.submit(vec![Operation::Detach { endpoint }], &Run::default()).await;
     }
     in_use.map(|boot| (endpoint, boot))
-}
-
-/// Whether an end needs no warning: it is ordinary, or was counted and told as a refusal.
-fn is_quiet(reason: CloseReason, refused: Option<RefuseReason>) -> bool {
-    match reason {
-        CloseReason::Done
-        | CloseReason::GoingAway
-        | CloseReason::Replaced
-        | CloseReason::Revoked
-        | CloseReason::NoCertificate
-        | CloseReason::NoEndpoint => true,
-        CloseReason::Refused => match refused {
-            Some(
-                RefuseReason::EndpointMismatch
-                | RefuseReason::Revoked
-                | RefuseReason::Expired
-                | RefuseReason::Cloned
-                | RefuseReason::InUse
-                | RefuseReason::UnknownEndpoint,
-            ) => true,
-            Some(RefuseReason::WireVersion | RefuseReason::Busy | RefuseReason::NoHello) | None => {
-                false
-            }
-        },
-        CloseReason::BadFrame
-        | CloseReason::UnexpectedFrame
-        | CloseReason::HelloTimeout
-        | CloseReason::StoreUnavailable
-        | CloseReason::NotReading
-        | CloseReason::NoAnswer => false,
-    }
 }
 
 /// The protocol that was agreed on.

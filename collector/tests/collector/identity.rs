@@ -476,3 +476,52 @@ async fn source_that_guesses_tokens_is_slowed_down_and_another_is_not() {
     assert_eq!(ask("192.0.2.2"), unknown);
     scene.end(&[]).await;
 }
+
+/// The oldest goes, so that whoever asks for something is heard however many sit and wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_that_ask_for_nothing_hold_a_fixed_number_of_connections_and_keep_nobody_from_enrolling()
+ {
+    let scene = Scene::new();
+    let config = client_config(&anchor(&scene.pki), None, tls::ENROLL_ALPN);
+    let mut idle = Vec::new();
+    // A tenth of 100 connections have a seat: 10.
+    for _ in 0..10 {
+        idle.push(connect(scene.address(), config.clone()).await.unwrap());
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    let id = open_token(&scene.pki, 1, 3);
+    for _ in 0..3 {
+        let request = request(&scene.pki, id, &key);
+        let reply = enroll(scene.address(), &anchor(&scene.pki), request).await;
+        assert!(matches!(reply, EnrollReply::Enrolled { .. }), "{reply:?}");
+    }
+    // Each puts out the oldest while it asks, and leaves its own seat free for the next.
+    patiently("the close of one", async {
+        while idle.iter().all(|it| it.close_reason().is_none()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let closed: Vec<_> = idle.iter().filter(|it| it.close_reason().is_some()).collect();
+    assert_eq!(closed.len(), 1, "the others keep their seats");
+    assert_eq!(close_reason(closed[0]).await, CloseReason::HelloTimeout);
+    scene.collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_endpoint_holds_one_connection() {
+    let scene = Scene::new();
+    let badge = scene.enrolled(1, clock::wall_us);
+    let now_us = clock::wall_us();
+    assert!(scene.pki.registry().revoke_endpoint(badge.endpoint, now_us).unwrap());
+    // Neither opens its stream, so neither can be told.
+    let first = connect(scene.address(), badge.config()).await.unwrap();
+    let second = connect(scene.address(), badge.config()).await.unwrap();
+    // The one that was judged first goes.
+    let reason = tokio::select! {
+        reason = close_reason(&first) => reason,
+        reason = close_reason(&second) => reason,
+    };
+    assert_eq!(reason, CloseReason::Replaced);
+    scene.collector.stop().await;
+}

@@ -1,7 +1,8 @@
 //! An enrolment connection: one stream, one request, one answer, and everything bounded.
 //!
 //! The peer is nobody yet. It has shown an address that answers, no more, so it gets [`REQUEST_BYTES_MAX`] bytes and
-//! the time of a Hello, and [`ENROLMENTS_MAX`] requests are worked on at once.
+//! the time of a Hello, and a seat among [`LOBBY_MAX`](super::lobby::LOBBY_MAX) until its request is there. Then
+//! [`ENROLMENTS_MAX`] requests are worked on at once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,13 +16,14 @@ use roomtone_protocol::message::Message;
 use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 
+use super::lobby::{Lobby, Seat};
 use super::{FLUSH_WAIT, close};
 use crate::identity::refusal::Refusal;
 use crate::identity::registrar::Registrar;
 use crate::ingest::exchange::CloseReason;
 
 /// The most requests that are worked on at once. Each takes a signature and a disk's sync, some milliseconds.
-pub(super) const ENROLMENTS_MAX: usize = 16;
+const ENROLMENTS_MAX: usize = 16;
 /// The most bytes that are read for a request.
 const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
@@ -35,14 +37,31 @@ enum NoRequest {
     Gone,
 }
 
+/// Where peers that are nobody yet are served.
+#[derive(Debug)]
+pub(super) struct Desk {
+    lobby: Lobby,
+    /// [`ENROLMENTS_MAX`].
+    places: Semaphore,
+}
+
+impl Desk {
+    /// That of a collector with so many connections.
+    pub(super) fn new(connections_max: usize) -> Self {
+        Self { lobby: Lobby::new(connections_max), places: Semaphore::new(ENROLMENTS_MAX) }
+    }
+}
+
 /// Serves one connection until its answer is sent.
 pub(super) async fn serve(
-    registrar: Arc<Registrar>,
-    places: Arc<Semaphore>,
+    registrar: &Arc<Registrar>,
+    desk: &Desk,
     connection: Connection,
     until: Instant,
 ) {
-    let reason = match timeout_at(until.into(), converse(&registrar, &places, &connection)).await {
+    let seat = desk.lobby.enter(&connection);
+    let conversation = converse(registrar, &desk.places, &connection, seat);
+    let reason = match timeout_at(until.into(), conversation).await {
         Ok(reason) => reason,
         Err(_) => CloseReason::HelloTimeout,
     };
@@ -53,11 +72,14 @@ async fn converse(
     registrar: &Arc<Registrar>,
     places: &Semaphore,
     connection: &Connection,
+    seat: Seat,
 ) -> CloseReason {
     let Ok((mut sender, mut receiver)) = connection.accept_bi().await else {
         return CloseReason::Done;
     };
-    let reply = match read(&mut receiver).await {
+    let request = read(&mut receiver).await;
+    drop(seat);
+    let reply = match request {
         Ok(request) => answer(registrar, places, request, connection).await,
         Err(NoRequest::Other) => {
             registrar.refusals().add(Refusal::BadRequest);

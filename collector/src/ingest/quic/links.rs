@@ -1,7 +1,9 @@
-//! The connections that endpoints have: one that is heard for each, and one more that has not said Hello yet.
+//! The connections that endpoints have: one that is heard for each, one more that has not said Hello yet, and one that
+//! is being told why it is not heard.
 //!
 //! A newcomer takes the place of the older connection with its Hello and not before, so that somebody who is refused
-//! harms nobody. Of two that have not said Hello the older goes, so that one endpoint holds two connections at most.
+//! harms nobody. Of two that have not said Hello the older goes, and so it does of two that are refused, apart from the
+//! others: an endpoint holds three connections at most, and who is refused puts out nobody who may be heard.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,6 +25,7 @@ pub struct Links {
 struct Shared {
     heard: HashMap<EndpointId, Entry>,
     waiting: HashMap<EndpointId, Entry>,
+    refused: HashMap<EndpointId, Entry>,
     /// The endpoints whose older connection is being looked at.
     probed: HashSet<EndpointId>,
     made: u64,
@@ -60,7 +63,7 @@ pub(super) struct Probed {
 }
 
 impl Links {
-    /// Ends every connection of an endpoint; whether there was one.
+    /// Ends every connection of an endpoint that is heard or may be; whether there was one.
     pub fn cut(&self, endpoint: EndpointId, reason: CloseReason) -> bool {
         let shared = self.lock();
         let entries = [shared.heard.get(&endpoint), shared.waiting.get(&endpoint)];
@@ -75,12 +78,26 @@ impl Links {
 
     /// Takes in a connection that has not said Hello.
     pub(super) fn wait(&self, endpoint: EndpointId, connection: &Connection) -> Place {
+        self.take_in(endpoint, connection, |shared| &mut shared.waiting)
+    }
+
+    /// Takes in a connection that will be told why it is not heard.
+    pub(super) fn turn_away(&self, endpoint: EndpointId, connection: &Connection) -> Place {
+        self.take_in(endpoint, connection, |shared| &mut shared.refused)
+    }
+
+    fn take_in(
+        &self,
+        endpoint: EndpointId,
+        connection: &Connection,
+        among: impl FnOnce(&mut Shared) -> &mut HashMap<EndpointId, Entry>,
+    ) -> Place {
         let mut shared = self.lock();
         shared.made += 1;
         let (number, ended) = (shared.made, Ended::default());
         let connection = connection.clone();
         let entry = Entry { number, connection, boot: None, ended: ended.clone() };
-        if let Some(older) = shared.waiting.insert(endpoint, entry) {
+        if let Some(older) = among(&mut shared).insert(endpoint, entry) {
             older.close(CloseReason::Replaced);
         }
         Place { links: self.clone(), endpoint, number, ended }
@@ -135,8 +152,11 @@ impl Place {
     fn remove(&self) -> bool {
         let mut shared = self.links.lock();
         let is_ours = |entry: Option<&Entry>| entry.is_some_and(|it| it.number == self.number);
-        if is_ours(shared.waiting.get(&self.endpoint)) {
-            shared.waiting.remove(&self.endpoint);
+        let Shared { waiting, refused, .. } = &mut *shared;
+        for map in [waiting, refused] {
+            if is_ours(map.get(&self.endpoint)) {
+                map.remove(&self.endpoint);
+            }
         }
         let was_heard = is_ours(shared.heard.get(&self.endpoint));
         if was_heard {
