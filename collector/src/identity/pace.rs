@@ -2,8 +2,8 @@
 //! while.
 //!
 //! A source of enrolments is an address, an IPv6 one its /64: a building behind one address enrols a room a second, and
-//! whoever guesses tokens gets no further than that. A source of renewals is an endpoint. [`SOURCES_MAX`] sources are
-//! remembered; beyond, those that are at rest are forgotten first.
+//! whoever guesses tokens gets no further than that. A source of renewals, hellos and log lines is an endpoint. A fixed
+//! number of sources is remembered; beyond, those that are at rest are forgotten first.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,14 +16,22 @@ use roomtone_protocol::id::EndpointId;
 pub const ENROLMENTS: (u32, Duration) = (60, Duration::from_secs(1));
 /// How many renewals one endpoint has at once: one is needed in 20 days, some more where answers are lost.
 pub const RENEWALS: (u32, Duration) = (5, Duration::from_secs(60));
+/// How many hellos one endpoint has at once, and how long it takes until it has one more: agents come back after pauses
+/// that grow to 30 s on average, and one that flaps for a while has some left.
+pub const HELLOS: (u32, Duration) = (20, Duration::from_secs(10));
+/// How many lines of the log about its connections one endpoint has.
+pub const LINES: (u32, Duration) = (1, Duration::from_secs(60));
 /// The most sources that are remembered: 4,096 of 40 bytes.
 pub const SOURCES_MAX: usize = 4_096;
+/// The most endpoints whose hellos are remembered, 3 MiB: those of a whole fleet that comes back within 10 s.
+pub const GREETED_MAX: usize = 65_536;
 
 /// What each source has used.
 #[derive(Debug)]
 pub struct Pace<K> {
     burst: u32,
     refill: Duration,
+    sources_max: usize,
     /// When the source has its whole burst again.
     rested: HashMap<K, Instant>,
 }
@@ -32,7 +40,7 @@ impl Pace<IpAddr> {
     /// That of [`ENROLMENTS`]; sources are those of [`network`].
     #[must_use]
     pub fn of_enrolments() -> Self {
-        Self::new(ENROLMENTS)
+        Self::new(ENROLMENTS, SOURCES_MAX)
     }
 }
 
@@ -40,20 +48,32 @@ impl Pace<EndpointId> {
     /// That of [`RENEWALS`].
     #[must_use]
     pub fn of_renewals() -> Self {
-        Self::new(RENEWALS)
+        Self::new(RENEWALS, SOURCES_MAX)
+    }
+
+    /// That of [`HELLOS`].
+    #[must_use]
+    pub fn of_hellos() -> Self {
+        Self::new(HELLOS, GREETED_MAX)
+    }
+
+    /// That of [`LINES`].
+    #[must_use]
+    pub fn of_lines() -> Self {
+        Self::new(LINES, SOURCES_MAX)
     }
 }
 
 impl<K: Hash + Eq> Pace<K> {
-    fn new((burst, refill): (u32, Duration)) -> Self {
-        Self { burst, refill, rested: HashMap::new() }
+    fn new((burst, refill): (u32, Duration), sources_max: usize) -> Self {
+        Self { burst, refill, sources_max, rested: HashMap::new() }
     }
 
     /// Whether a request of `source` is heard at `now`; it is counted if so.
     pub fn admits(&mut self, source: K, now: Instant) -> bool {
-        if !self.rested.contains_key(&source) && self.rested.len() >= SOURCES_MAX {
+        if !self.rested.contains_key(&source) && self.rested.len() >= self.sources_max {
             self.rested.retain(|_, rested| *rested > now);
-            if self.rested.len() >= SOURCES_MAX {
+            if self.rested.len() >= self.sources_max {
                 return false;
             }
         }

@@ -18,7 +18,7 @@ use super::authority::{Authority, Issued};
 use super::digest::sha256;
 use super::pace::{self, Pace};
 use super::refusal::{Refusal, Refusals};
-use super::registry::{Greeting, NewCertificate, Registry, RegistryError};
+use super::registry::{Greeting, NewCertificate, Registry, RegistryError, RegistryReader};
 use super::standing::{self, Admission, Boot, Live, Machine, Required};
 use super::token;
 use crate::ingest::certificate::{Identity, NAME_CHARACTERS_MAX};
@@ -59,9 +59,12 @@ pub struct Admitted {
 pub struct Registrar {
     settings: Settings,
     registry: Mutex<Registry>,
+    /// For those who only read: a step under way may wait for the disk or for another process.
+    reader: RegistryReader,
     refusals: Arc<Refusals>,
     enrolments: Mutex<Pace<IpAddr>>,
     renewals: Mutex<Pace<EndpointId>>,
+    hellos: Mutex<Pace<EndpointId>>,
     /// Those that were revoked while this ran; at most as many as the registry has.
     revoked: Mutex<HashSet<EndpointId>>,
     wall_us: fn() -> u64,
@@ -78,10 +81,12 @@ impl Registrar {
     ) -> Self {
         Self {
             settings,
+            reader: registry.reader(),
             registry: Mutex::new(registry),
             refusals,
             enrolments: Mutex::new(Pace::of_enrolments()),
             renewals: Mutex::new(Pace::of_renewals()),
+            hellos: Mutex::new(Pace::of_hellos()),
             revoked: Mutex::default(),
             wall_us,
         }
@@ -104,7 +109,7 @@ impl Registrar {
     /// # Errors
     /// [`Denied`]; a refusal is counted.
     pub fn admit(&self, identity: &Identity) -> Result<Admitted, Denied> {
-        let known = self.stepped(lock(&self.registry).endpoint(identity.endpoint))?;
+        let known = self.stepped(self.reader.endpoint(identity.endpoint))?;
         let now_us = (self.wall_us)();
         let admission =
             standing::admit(known.as_ref(), self.settings.required, identity.shown, now_us)
@@ -114,7 +119,8 @@ impl Registrar {
         Ok(Admitted { admission, name, site })
     }
 
-    /// Judges a Hello by its boot id.
+    /// Judges a Hello by its boot id; one endpoint says no more of them than [`pace::HELLOS`], for each may cost two
+    /// syncs of a disk.
     ///
     /// # Errors
     /// [`Denied`]; a refusal is counted. After [`Refusal::InUse`] look whether the other connection lives, and if so
@@ -125,7 +131,11 @@ impl Registrar {
         boot: Option<BootId>,
         remote: SocketAddr,
         live: Live,
+        now: Instant,
     ) -> Result<(), Denied> {
+        if !lock(&self.hellos).admits(identity.endpoint, now) {
+            return Err(self.deny(Refusal::TooMany));
+        }
         let remote = remote.ip().to_canonical().to_string();
         let greeting = Greeting { key: identity.shown.key, boot, remote: &remote, live };
         let now_us = (self.wall_us)();
@@ -250,7 +260,7 @@ impl Registrar {
     /// # Errors
     /// [`Denied::Unavailable`] where the registry cannot be read.
     pub fn recheck(&self, endpoint: EndpointId) -> Result<bool, Denied> {
-        let known = self.stepped(lock(&self.registry).endpoint(endpoint))?;
+        let known = self.stepped(self.reader.endpoint(endpoint))?;
         let is_revoked = known.is_some_and(|it| it.revoked_us.is_some());
         if is_revoked {
             lock(&self.revoked).insert(endpoint);
@@ -296,6 +306,9 @@ impl Denied {
             Self::Refused(Refusal::InUse) => {
                 (RefuseReason::InUse, "another machine is connected with this identity")
             }
+            Self::Refused(Refusal::TooMany) => {
+                (RefuseReason::Busy, "this endpoint comes back too often, come back later")
+            }
             Self::Refused(_) | Self::Unavailable => {
                 (RefuseReason::Busy, "identities cannot be judged now, come back later")
             }
@@ -326,3 +339,7 @@ fn display_name(host_name: &str) -> String {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "registrar_tests.rs"]
+mod tests;

@@ -8,11 +8,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use roomtone_protocol::enroll::{BootId, TokenId};
 use roomtone_protocol::id::EndpointId;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
+};
 
 use super::refusal::Refusal;
 use super::standing::{self, Boot, EndpointStanding, KeyFingerprint, Live, MACHINES_MAX, Machine};
@@ -88,6 +91,24 @@ pub struct Greeting<'a> {
 #[derive(Debug)]
 pub struct Registry {
     connection: Connection,
+    reader: RegistryReader,
+}
+
+/// A second way into the file, which reads what was committed and waits for nobody who writes; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RegistryReader {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl RegistryReader {
+    /// One endpoint.
+    ///
+    /// # Errors
+    /// [`RegistryError::Step`].
+    pub fn endpoint(&self, id: EndpointId) -> Result<Option<EndpointStanding>, RegistryError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(endpoint(&connection, id)?)
+    }
 }
 
 impl Registry {
@@ -132,7 +153,19 @@ impl Registry {
             _ => return Err(open("it is no registry of roomtone".to_owned())),
         }
         step.commit().map_err(sqlite)?;
-        Ok(Self { connection })
+        // It may still wait for whoever recovers the log after a crash.
+        let reading = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let reading = reading.map_err(sqlite)?;
+        reading.busy_timeout(BUSY_WAIT).map_err(sqlite)?;
+        reading.execute_batch("PRAGMA trusted_schema = OFF;").map_err(sqlite)?;
+        let reader = RegistryReader { connection: Arc::new(Mutex::new(reading)) };
+        Ok(Self { connection, reader })
+    }
+
+    /// The way in for those who only read.
+    #[must_use]
+    pub fn reader(&self) -> RegistryReader {
+        self.reader.clone()
     }
 
     /// All tokens, newest first.

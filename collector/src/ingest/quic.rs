@@ -390,7 +390,7 @@ async fn serve_endpoint(
         shared.registrar.refusals().add(Refusal::EndpointMismatch);
     }
     close(&connection, reason);
-    ending::tell(endpoint, reason, refused);
+    shared.links.tell_end(endpoint, reason, refused);
     if place.is_some_and(Place::leave)
         && let Ok(slot) = shared.writer.reserve().await
     {
@@ -597,7 +597,7 @@ impl Link<'_> {
         let (registrar, identity) = (self.shared.registrar.clone(), self.identity.clone());
         let fleet = self.shared.fleet.clone();
         let judged = blocking(move || {
-            registrar.greet(&identity, greeting.boot, remote, live)?;
+            registrar.greet(&identity, greeting.boot, remote, live, Instant::now())?;
             Ok(fleet.recall(endpoint))
         });
         let reported = match judged.await.unwrap_or(Err(Denied::Unavailable)) {

@@ -307,20 +307,27 @@ fn rss_kib(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Connections that one hostile endpoint makes, each with more frames than fit into any buffer here.
+/// Connections that hostile endpoints make, each with more frames than fit into any buffer here.
 const ROUNDS: u32 = 200;
 const FRAMES_PER_ROUND: u32 = 100;
+/// So many of them that none says hello more often than is heard at once.
+const HOSTILE: u32 = ROUNDS / roomtone_collector::identity::pace::HELLOS.0;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_endpoint_costs_no_memory_that_stays_and_no_neighbour() {
-    let pki = Pki::new(&["oslo-4", "tromso-1"]);
+async fn hostile_endpoints_cost_no_memory_that_stays_and_no_neighbour() {
+    let names: Vec<String> = (0..HOSTILE).map(|it| format!("oslo-{it}")).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.insert(0, "tromso-1");
+    let pki = Pki::new(&names);
     let serve = Serve::start(&pki);
-    let (mut good, _) = Client::welcome(serve.address, &pki, 1, "endpoint-tromso-1").await;
+    let (mut good, _) = Client::welcome(serve.address, &pki, 0, "endpoint-tromso-1").await;
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut random = 0x9e37_79b9u32;
     let mut before = 0;
     for round in 0..ROUNDS {
-        let (mut bad, _) = Client::welcome(serve.address, &pki, 0, "endpoint-oslo-4").await;
+        let number = round % HOSTILE;
+        let (index, name) = (number as usize + 1, format!("endpoint-oslo-{number}"));
+        let (mut bad, _) = Client::welcome(serve.address, &pki, index, &name).await;
         let mut bytes = Vec::new();
         for frame in 0..FRAMES_PER_ROUND {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -450,7 +450,8 @@ async fn machine_that_lost_power_is_heard_again_once_its_old_connection_answers_
                     panic!("in use or welcome, found {other:?}")
                 }
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // The probe takes 5 s: some ten hellos, fewer than are heard at once.
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
     patiently("the welcome", welcome).await;

@@ -1,16 +1,26 @@
-//! What the log says of a connection's end.
+//! What the log says of a connection's end: a line per endpoint and minute at most, or a peer would fill the log.
+
+use std::time::Instant;
 
 use roomtone_protocol::hello::RefuseReason;
 use roomtone_protocol::id::EndpointId;
 
+use super::Links;
 use crate::ingest::exchange::CloseReason;
 
-/// Tells of an end.
-pub(super) fn tell(endpoint: EndpointId, reason: CloseReason, refused: Option<RefuseReason>) {
-    if is_quiet(reason, refused) {
-        tracing::debug!(%endpoint, %reason, "connection ended");
-    } else {
-        tracing::warn!(%endpoint, %reason, "closed a connection");
+impl Links {
+    /// Tells of an end.
+    pub(super) fn tell_end(
+        &self,
+        endpoint: EndpointId,
+        reason: CloseReason,
+        refused: Option<RefuseReason>,
+    ) {
+        if !is_quiet(reason, refused) && self.may_tell(endpoint, Instant::now()) {
+            tracing::warn!(%endpoint, %reason, "closed a connection");
+        } else {
+            tracing::debug!(%endpoint, %reason, "connection ended");
+        }
     }
 }
 
@@ -21,6 +31,8 @@ fn is_quiet(reason: CloseReason, refused: Option<RefuseReason>) -> bool {
         | CloseReason::GoingAway
         | CloseReason::Replaced
         | CloseReason::Revoked
+        // The writer has said so, once for all of them.
+        | CloseReason::StoreUnavailable
         | CloseReason::NoCertificate
         | CloseReason::NoEndpoint => true,
         CloseReason::Refused => match refused {
@@ -39,8 +51,30 @@ fn is_quiet(reason: CloseReason, refused: Option<RefuseReason>) -> bool {
         CloseReason::BadFrame
         | CloseReason::UnexpectedFrame
         | CloseReason::HelloTimeout
-        | CloseReason::StoreUnavailable
         | CloseReason::NotReading
         | CloseReason::NoAnswer => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn endpoint_has_one_line_a_minute_and_others_have_their_own() {
+        let (links, start) = (Links::default(), Instant::now());
+        let (oslo, bergen) = (EndpointId([1; 16]), EndpointId([2; 16]));
+        assert!(links.may_tell(oslo, start));
+        assert!(!links.may_tell(oslo, start + Duration::from_secs(59)));
+        assert!(links.may_tell(bergen, start + Duration::from_secs(59)));
+        assert!(links.may_tell(oslo, start + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn store_that_takes_nothing_is_not_told_once_more_by_each_connection() {
+        assert!(is_quiet(CloseReason::StoreUnavailable, None));
+        assert!(!is_quiet(CloseReason::BadFrame, None));
     }
 }

@@ -7,11 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use quinn::{Connection, VarInt};
 use roomtone_protocol::enroll::BootId;
 use roomtone_protocol::id::EndpointId;
 
+use crate::identity::pace::Pace;
 use crate::identity::standing::Live;
 use crate::ingest::exchange::CloseReason;
 
@@ -21,7 +23,7 @@ pub struct Links {
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     heard: HashMap<EndpointId, Entry>,
     waiting: HashMap<EndpointId, Entry>,
@@ -29,6 +31,20 @@ struct Shared {
     /// The endpoints whose older connection is being looked at.
     probed: HashSet<EndpointId>,
     made: u64,
+    lines: Pace<EndpointId>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            heard: HashMap::new(),
+            waiting: HashMap::new(),
+            refused: HashMap::new(),
+            probed: HashSet::new(),
+            made: 0,
+            lines: Pace::of_lines(),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +90,11 @@ impl Links {
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().heard.len()
+    }
+
+    /// Whether the log may have one more line about an endpoint's connections.
+    pub(super) fn may_tell(&self, endpoint: EndpointId, now: Instant) -> bool {
+        self.lock().lines.admits(endpoint, now)
     }
 
     /// Takes in a connection that has not said Hello.
@@ -133,7 +154,12 @@ impl Place {
         if is_ours && let Some(mut entry) = shared.waiting.remove(&self.endpoint) {
             entry.boot = boot;
             if let Some(older) = shared.heard.insert(self.endpoint, entry) {
-                tracing::info!(endpoint = %self.endpoint, "a newer connection replaces the older");
+                let endpoint = self.endpoint;
+                if shared.lines.admits(endpoint, Instant::now()) {
+                    tracing::info!(%endpoint, "a newer connection replaces the older");
+                } else {
+                    tracing::debug!(%endpoint, "a newer connection replaces the older");
+                }
                 older.close(CloseReason::Replaced);
             }
         }
