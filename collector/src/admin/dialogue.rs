@@ -68,7 +68,7 @@ pub enum Answer {
     /// The settings were read.
     Reconfigured(Reconfigured),
     /// How things stand.
-    Status(Status),
+    Status(Box<Status>),
     /// It was not done.
     Refused {
         /// Why.
@@ -359,7 +359,7 @@ mod tests {
         };
         let reconfigured = Answer::Reconfigured(Reconfigured { sent: 12 });
         let rechecked = Answer::Rechecked(Rechecked { cut: true });
-        for answer in [Answer::Status(status), rechecked, reconfigured] {
+        for answer in [Answer::Status(Box::new(status)), rechecked, reconfigured] {
             assert_eq!(Answer::from_line(answer.to_line().as_bytes()), Some(answer));
         }
     }

@@ -248,7 +248,7 @@ async fn carry_out(request: Request, desk: &Desk) -> Answer {
                 Ok(Err(_)) | Err(_) => Answer::no_book(),
             }
         }
-        Request::Status => Answer::Status(status(desk)),
+        Request::Status => Answer::Status(Box::new(status(desk))),
     }
 }
 
