@@ -158,10 +158,9 @@ enum Command {
     /// itself, and keeps none that is not or that costs it its collector. Try it on a few first: `--percent 5`.
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
-    /// Check a file of buildings and networks, and look an address up in it.
+    /// Check and keep files of buildings and networks, and look an address up in one.
     ///
-    /// The files are those of Call Quality Dashboard. They are read and not kept: calls are not joined with buildings
-    /// yet.
+    /// The files are those of Call Quality Dashboard. Legs are joined with the one that is kept when they are judged.
     #[command(subcommand)]
     Network(networks::NetworkCommand),
     /// Judge the calls of the past anew, by the config's rule set or another one.

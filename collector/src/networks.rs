@@ -5,7 +5,7 @@
 //! commas or TABs, UTF-8 with or without a byte order mark (Microsoft, "Upload tenant and building data in CQD").
 //!
 //! A row that cannot be used is dropped and told by its line; it never takes another one along. What can be used and
-//! is likely a slip is kept and told too. Nothing is joined with legs here.
+//! is likely a slip is kept and told too. Legs are joined with rows by [`place`](crate::classify::place).
 
 mod building_row;
 pub mod buildings;

@@ -1,7 +1,7 @@
 //! What a judgement is made of: the measured amounts of a call, as exact fractions, or that they are missing.
 //!
-//! - Audio counts, and no other media. All audio streams of one direction of a leg are one: counts are summed, jitter is
-//!   weighted by packets, what was heard by time.
+//! - Audio counts, and no other media. All audio streams of one direction of a leg are one: counts are summed, jitter
+//!   is weighted by packets, what was heard by time.
 //! - What the endpoint received is its own view. What it sent is judged only by what somebody received: RTCP reports,
 //!   or the view of the other end. Its own sending side knows nothing of the network.
 //! - Round trips are those of the STUN checks, where there are none those of RTCP.
@@ -384,8 +384,8 @@ fn has_jitter(row: &StreamInterval) -> bool {
     row.jitter_max_dms > 0
 }
 
-/// The loss of the whole interval with the highest; those in which the tap dropped, and those with few packets, are left
-/// out.
+/// The loss of the whole interval with the highest; those in which the tap dropped, and those with few packets, are
+/// left out.
 fn worst_loss(facts: &LegFacts) -> Option<Amount> {
     let whole = facts.intervals.values().map(|told| &told.value);
     let whole = whole.filter(|it| it.leg.tap_dropped == 0 && it.leg.duration_ms >= INTERVAL_MS);

@@ -34,6 +34,7 @@ pub(super) fn calls(
     let mut judge = judging.judge(&reading.place)?;
     let now_us = clock::wall_us();
     let endpoints = reader.endpoints()?;
+    let names = Names::new(&endpoints);
     let since_us = now_us.saturating_sub(micros(since));
     let stored = match chosen {
         Chosen::Poor => judge.poor_calls(&reader, since_us, limit)?,
@@ -44,7 +45,7 @@ pub(super) fn calls(
         None => reader.recent_calls(since_us, limit)?,
     };
     let mut shown =
-        facts.iter().map(|it| judge.shown(it, now_us)).collect::<Result<Vec<_>, _>>()?;
+        facts.iter().map(|it| judge.shown(it, &names, now_us)).collect::<Result<Vec<_>, _>>()?;
     if chosen == Chosen::Poor {
         // Where there is no book, of the latest calls; records that came late may have changed the others.
         let is_poor = |it: &Shown| {
@@ -57,7 +58,6 @@ pub(super) fn calls(
         shown.retain(is_poor);
     }
     let views = views(&facts, &endpoints, now_us);
-    let names = Names::new(&endpoints);
     if reading.json {
         let call = |(view, shown)| json::Call::new(view, &names, Detail::Totals).judged(shown);
         let calls = views.iter().zip(&shown).map(call).collect();
@@ -73,13 +73,14 @@ pub(super) fn call(id: CallId, judging: &Judging, reading: &Reading) -> Result<(
     let mut judge = judging.judge(&reading.place)?;
     let now_us = clock::wall_us();
     let endpoints = reader.endpoints()?;
+    let names = Names::new(&endpoints);
     let facts = reader.call(id)?;
     let views = views(&facts, &endpoints, now_us);
     if views.is_empty() {
         return Err(CommandError::NoCall { id });
     }
-    let shown = facts.iter().map(|it| judge.shown(it, now_us)).collect::<Result<Vec<_>, _>>()?;
-    let names = Names::new(&endpoints);
+    let shown =
+        facts.iter().map(|it| judge.shown(it, &names, now_us)).collect::<Result<Vec<_>, _>>()?;
     if reading.json {
         let call = |(view, shown)| json::Call::new(view, &names, Detail::Intervals).judged(shown);
         let calls = views.iter().zip(&shown).map(call).collect();

@@ -1,6 +1,6 @@
-//! `network`: checks a building or an endpoint file, and shows which row of it an address belongs to.
+//! `network`: checks a building or an endpoint file, shows which row of it an address belongs to, and keeps it.
 //!
-//! Nothing is kept: the commands read a file, beside a collector or on any other machine.
+//! `check` and `find` read a file, beside a collector or on any other machine; the others need a store.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{CommandError, print, print_json};
+use super::{CommandError, Place, Reading, print, print_json};
+use crate::clock;
+use crate::judge::shelf::{self, FileKind, Shelf, Version, valid_at};
 use crate::networks::buildings::Buildings;
 use crate::networks::endpoints::Endpoints;
+use crate::networks::finding::Account;
 use crate::networks::{FILE_BYTES_MAX, FileError};
 use crate::report::networks as report;
+use crate::text;
 
 /// What is done with a file of networks.
 #[derive(Debug, Subcommand)]
@@ -30,6 +34,51 @@ pub(super) enum NetworkCommand {
     ///
     /// The longest range wins; of two rows with one network the first. Exit code 0: there is one.
     Find(FindArguments),
+    /// Keep a building file or an endpoint file, for calls to be joined with.
+    ///
+    /// A file that `network check` finds rows to drop in is refused. A running `serve` uses it within a second, for
+    /// the calls that it judges from then on; `reclassify` joins those of the past.
+    Import(ImportArguments),
+    /// List the files that were kept, and which one counts now.
+    List(ListArguments),
+    /// Print a file that was kept, as it came.
+    Export(ExportArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArguments {
+    /// The file, `-` for standard input.
+    file: PathBuf,
+    /// It is an endpoint file, not a building file.
+    #[arg(long)]
+    endpoints: bool,
+    /// From which day on it is valid, like 2026-11-22 (UTC). Of a day the file that was imported last counts.
+    #[arg(long, value_name = "DATE", default_value = "1970-01-01", value_parser = parse_day)]
+    start: u64,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    #[command(flatten)]
+    reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArguments {
+    /// Which, as `network list` numbers them [default: the one that counts now].
+    #[arg(long, value_name = "NUMBER")]
+    version: Option<u32>,
+    /// An endpoint file, not a building file.
+    #[arg(long)]
+    endpoints: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+fn parse_day(given: &str) -> Result<u64, String> {
+    text::parse_day(given).ok_or_else(|| "use a day like 2026-11-22".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +132,26 @@ pub enum NetworkError {
         /// Of how many.
         rows: u64,
     },
+    /// It is not UTF-8 as a whole.
+    #[error("{} is not UTF-8", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder of kept files cannot be used.
+    #[error("cannot use {}: {source}", folder.display())]
+    Shelf {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no such file.
+    #[error("no such {kind} file is kept: `network list` lists what there is")]
+    NotKept {
+        /// Of which kind.
+        kind: &'static str,
+    },
     /// No network has the address.
     #[error(
         "no row has {address}: {kept} networks were looked at, {dropped} rows could not be used"
@@ -102,6 +171,9 @@ pub(super) fn run(command: &NetworkCommand) -> Result<(), CommandError> {
     match command {
         NetworkCommand::Check(arguments) => check(arguments),
         NetworkCommand::Find(arguments) => find(arguments),
+        NetworkCommand::Import(arguments) => import(arguments),
+        NetworkCommand::List(arguments) => list(arguments),
+        NetworkCommand::Export(arguments) => export(arguments),
     }
 }
 
@@ -109,13 +181,7 @@ fn check(arguments: &CheckArguments) -> Result<(), CommandError> {
     let path = &arguments.file;
     let bytes = read(path)?;
     let failed = |source| NetworkError::File { path: path.clone(), source };
-    let (account, size) = if arguments.endpoints {
-        let reading = Endpoints::read(&bytes).map_err(failed)?;
-        (reading.account, report::Size::of_endpoints(&reading.table))
-    } else {
-        let reading = Buildings::read(&bytes).map_err(failed)?;
-        (reading.account, report::Size::of_buildings(&reading.table))
-    };
+    let (account, size) = account(kind(arguments.endpoints), &bytes).map_err(failed)?;
     if arguments.json {
         print_json(&report::Check::new(&account, size))?;
     } else {
@@ -141,6 +207,78 @@ fn find(arguments: &FindArguments) -> Result<(), CommandError> {
         return print_json(&report::Found::new(address, row, dropped));
     }
     print(&report::found(address, row, dropped))
+}
+
+fn kind(is_endpoints: bool) -> FileKind {
+    if is_endpoints { FileKind::Endpoints } else { FileKind::Buildings }
+}
+
+fn import(arguments: &ImportArguments) -> Result<(), CommandError> {
+    let path = &arguments.file;
+    let bytes = read(path)?;
+    let kind = kind(arguments.endpoints);
+    let failed = |source| NetworkError::File { path: path.clone(), source };
+    let (account, size) = account(kind, &bytes).map_err(failed)?;
+    if account.dropped > 0 {
+        print(&report::check(&account, size))?;
+        let (dropped, rows) = (account.dropped, account.rows);
+        return Err(NetworkError::Dropped { dropped, rows }.into());
+    }
+    let text = str::from_utf8(&bytes).map_err(|_| NetworkError::NotUtf8 { path: path.clone() })?;
+    let store = arguments.place.store()?;
+    let kept = Shelf::new(&store).import(kind, text, arguments.start);
+    let kept = kept.map_err(|source| shelf_error(&store, source))?;
+    print(&(report::check(&account, size) + &report::kept(kind, &kept)))
+}
+
+fn list(arguments: &ListArguments) -> Result<(), CommandError> {
+    let store = arguments.reading.place.store()?;
+    let shelf = Shelf::new(&store);
+    let now_us = clock::wall_us();
+    let mut kept = Vec::new();
+    for kind in [FileKind::Buildings, FileKind::Endpoints] {
+        let versions = shelf.list(kind).map_err(|source| shelf_error(&store, source))?;
+        let active = valid_at(&versions, now_us).map(|it| it.number);
+        let entry = |it: Version| report::Kept::new(kind, active == Some(it.number), &it);
+        kept.extend(versions.into_iter().map(entry));
+    }
+    if arguments.reading.json {
+        return print_json(&report::KeptFiles { files: kept });
+    }
+    print(&report::kept_files(&kept))
+}
+
+fn export(arguments: &ExportArguments) -> Result<(), CommandError> {
+    let store = arguments.place.store()?;
+    let kind = kind(arguments.endpoints);
+    let versions = Shelf::new(&store).list(kind).map_err(|source| shelf_error(&store, source))?;
+    let chosen = match arguments.version {
+        Some(number) => versions.iter().find(|it| it.number == number),
+        None => valid_at(&versions, clock::wall_us()),
+    };
+    let kept = chosen.ok_or(NetworkError::NotKept { kind: kind.word() })?;
+    let bytes = read(&kept.path)?;
+    let text =
+        str::from_utf8(&bytes).map_err(|_| NetworkError::NotUtf8 { path: kept.path.clone() })?;
+    print(text)
+}
+
+fn shelf_error(store: &Path, source: io::Error) -> NetworkError {
+    NetworkError::Shelf { folder: store.join(shelf::FOLDER), source }
+}
+
+/// What is to be said of a file, and its size.
+fn account(kind: FileKind, bytes: &[u8]) -> Result<(Account, report::Size), FileError> {
+    Ok(match kind {
+        FileKind::Endpoints => {
+            let reading = Endpoints::read(bytes)?;
+            (reading.account, report::Size::of_endpoints(&reading.table))
+        }
+        FileKind::Buildings => {
+            let reading = Buildings::read(bytes)?;
+            (reading.account, report::Size::of_buildings(&reading.table))
+        }
+    })
 }
 
 /// A file, as much of it as a file may have and a byte more.

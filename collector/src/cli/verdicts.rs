@@ -17,7 +17,9 @@ use crate::judge::again::Bench;
 use crate::judge::book::{self, Book};
 use crate::judge::shelf::Shelf;
 use crate::judge::{self, Choice, started_us};
-use crate::report::verdict::{self as report, Shown};
+use crate::networks::endpoints::Endpoints;
+use crate::report::Names;
+use crate::report::verdict::{self as report, Machine, Shown};
 use crate::store::sqlite::SqliteReader;
 
 /// What is done with rule sets.
@@ -68,6 +70,7 @@ pub(super) struct Judge {
     rules: RuleSet,
     book: Option<Book>,
     shelf: Shelf,
+    machines: Option<Endpoints>,
 }
 
 impl Judging {
@@ -80,13 +83,22 @@ impl Judging {
         let book = path.exists().then(|| Book::open(&path).ok()).flatten();
         let mut shelf = Shelf::new(&store);
         shelf.refresh();
-        Ok(Judge { rules, book, shelf })
+        let machines = shelf.endpoints_at(clock::wall_us());
+        Ok(Judge { rules, book, shelf, machines })
     }
 }
 
 impl Judge {
     /// The verdict of a call: the book's, or one that is made now.
-    pub(super) fn shown(&mut self, facts: &CallFacts, now_us: u64) -> Result<Shown, CommandError> {
+    pub(super) fn shown(
+        &mut self,
+        facts: &CallFacts,
+        names: &Names,
+        now_us: u64,
+    ) -> Result<Shown, CommandError> {
+        let name = names.of(facts.endpoint);
+        let row = self.machines.as_ref().and_then(|it| it.lookup(&name));
+        let machine = row.as_ref().map(Machine::new);
         let key = (facts.endpoint, facts.call);
         let stored = match &self.book {
             Some(book) => book.verdict(key, &self.rules.name.id)?,
@@ -96,11 +108,11 @@ impl Judge {
             it.verdict.rules == self.rules.name && it.facts_us >= facts.last_received_us
         });
         Ok(match fresh {
-            Some(judged) => Shown { judged, is_stored: true },
+            Some(judged) => Shown { judged, is_stored: true, machine },
             None => {
                 let buildings = self.shelf.buildings_at(started_us(facts));
                 let judged = judge::judged(&self.rules, facts, buildings, now_us);
-                Shown { judged, is_stored: false }
+                Shown { judged, is_stored: false, machine }
             }
         })
     }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::classify::place::BuildingFile;
 use crate::networks::buildings::Buildings;
+use crate::networks::endpoints::Endpoints;
 use crate::private_file;
 use crate::text;
 
@@ -142,6 +143,16 @@ impl Shelf {
         }
         let table = self.tables.last()?.1.as_ref()?;
         Some(BuildingFile { number, table })
+    }
+}
+
+impl Shelf {
+    /// The endpoint file that counts at a moment; `None` where there is none that can be read.
+    #[must_use]
+    pub fn endpoints_at(&self, at_us: u64) -> Option<Endpoints> {
+        let versions = self.list(FileKind::Endpoints).ok()?;
+        let bytes = fs::read(&valid_at(&versions, at_us)?.path).ok()?;
+        Some(Endpoints::read(&bytes).ok()?.table)
     }
 }
 

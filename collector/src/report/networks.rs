@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::judge::shelf::{FileKind, Version};
 use crate::networks::buildings::{Building, Buildings, TextColumn};
 use crate::networks::endpoints::Endpoints;
 use crate::networks::finding::{Account, Finding, Network};
-use crate::text::escape;
+use crate::text::{day, escape};
 
 /// What was kept of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -211,6 +212,59 @@ pub fn found(address: IpAddr, row: Building<'_>, rows_dropped: u64) -> String {
         line("dropped", &format!("{rows_dropped} rows: `network check` says which"));
     }
     out
+}
+
+/// A file that was kept: an entry of `network list --json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    kind: &'static str,
+    version: u32,
+    start: Option<String>,
+    bytes: u64,
+    active: bool,
+}
+
+/// `network list --json`.
+#[derive(Debug, Serialize)]
+pub struct KeptFiles {
+    /// The files, buildings first, oldest first.
+    pub files: Vec<Kept>,
+}
+
+impl Kept {
+    /// An entry; of each kind one counts now, where any does.
+    #[must_use]
+    pub fn new(kind: FileKind, active: bool, version: &Version) -> Self {
+        let start = day(version.start_us);
+        let (kind, bytes) = (kind.word(), version.bytes);
+        Self { kind, version: version.number, start, bytes, active }
+    }
+}
+
+/// `network list`.
+#[must_use]
+pub fn kept_files(files: &[Kept]) -> String {
+    if files.is_empty() {
+        return "no files of networks: `network import` keeps one\n".to_owned();
+    }
+    let line = |it: &Kept| {
+        let mark = if it.active { "*" } else { " " };
+        let start = it.start.as_deref().unwrap_or("-");
+        format!("{mark} {:<9} {:>4}  from {start}  {} bytes\n", it.kind, it.version, it.bytes)
+    };
+    files.iter().map(line).collect::<String>() + "* = counts now\n"
+}
+
+/// `network import`: what was kept, and what comes next.
+#[must_use]
+pub fn kept(kind: FileKind, version: &Version) -> String {
+    let start = day(version.start_us).unwrap_or_else(|| "-".to_owned());
+    let next = match kind {
+        FileKind::Buildings => "; `reclassify --since TIME` joins calls of the past with it",
+        FileKind::Endpoints => "",
+    };
+    format!("kept as {} {}, valid from {start}{next}\n", kind.word(), version.number)
 }
 
 fn place(network: Network, line: u32) -> String {

@@ -16,6 +16,7 @@ use crate::classify::verdict::{Finding, Judgement, Rating, Reason, Subject, Why}
 use crate::judge::Judged;
 use crate::judge::again::Tally;
 use crate::judge::touched::CallKey;
+use crate::networks::endpoints::Endpoint;
 use crate::text::{escape, fit};
 
 /// A verdict as a command has it.
@@ -25,6 +26,34 @@ pub struct Shown {
     pub judged: Judged,
     /// Whether it is the one of the book; else it was made now.
     pub is_stored: bool,
+    /// What the endpoint file says of the endpoint; `None` without a row.
+    pub machine: Option<Machine>,
+}
+
+/// A row of the endpoint file without its name; from an operator: escape before printing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    make: String,
+    model: String,
+    #[serde(rename = "type")]
+    kind: String,
+    labels: [String; 3],
+}
+
+impl Machine {
+    /// Of a row.
+    #[must_use]
+    pub fn new(row: &Endpoint<'_>) -> Self {
+        let own = str::to_owned;
+        let (make, model, kind) = (own(row.make), own(row.model), own(row.kind));
+        Self { make, model, kind, labels: row.labels.map(own) }
+    }
+
+    fn text(&self) -> String {
+        let words = [&self.make, &self.model, &self.kind].into_iter().chain(&self.labels);
+        words.filter(|it| !it.is_empty()).cloned().collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl Shown {
@@ -143,6 +172,9 @@ pub fn block(shown: &Shown) -> String {
         // Writing to a String does not fail.
         let _ = writeln!(out, "{name:<10} {}", fit(value, COLUMNS - 11));
     };
+    if let Some(machine) = &shown.machine {
+        line("machine", &machine.text());
+    }
     let provisional = if shown.is_provisional() { ", provisional" } else { "" };
     let rating = rating_text(&verdict.call);
     line("rating", &format!("{rating}; by {}{provisional}", verdict.rules));
@@ -259,6 +291,7 @@ pub struct Verdict {
     rules: RulesName,
     stored: bool,
     provisional: bool,
+    machine: Option<Machine>,
     #[serde(flatten)]
     call: Rated,
     legs: Vec<LegVerdict>,
@@ -341,6 +374,7 @@ impl Verdict {
             rules: verdict.rules.clone(),
             stored: shown.is_stored,
             provisional: shown.is_provisional(),
+            machine: shown.machine.clone(),
             call: Rated::new(&verdict.call),
             legs: verdict.legs.iter().map(leg).collect(),
         }
@@ -488,7 +522,7 @@ mod tests {
             },
             places: BTreeMap::from([(0, place)]),
         };
-        Shown { judged, is_stored: true }
+        Shown { judged, is_stored: true, machine: None }
     }
 
     #[test]

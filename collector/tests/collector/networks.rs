@@ -69,3 +69,52 @@ fn what_is_no_such_file_is_one_line() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+/// Imports a text into the store `store` of this folder.
+fn import(folder: &std::path::Path, text: &str, words: &[&str]) -> Output {
+    std::fs::write(folder.join("list.tsv"), text).unwrap();
+    let head = ["network", "import", "list.tsv", "--store", "store"];
+    Command::new(BINARY).args(head).args(words).current_dir(folder).output().unwrap()
+}
+
+fn asked(folder: &std::path::Path, words: &[&str]) -> (Option<i32>, String, String) {
+    let command = |words: &[&str]| Command::new(BINARY).args(words).current_dir(folder).output();
+    said(&command(words).unwrap())
+}
+
+#[test]
+fn imported_files_are_kept_in_versions_and_bad_ones_are_refused_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("store")).unwrap();
+    let (code, out, error) = said(&import(folder, &format!("{GOOD}{BAD}"), &[]));
+    assert_eq!(code, Some(1), "{error}");
+    assert!(out.contains("line 2, dropped: NetworkIP: "), "{out}");
+    let list = ["network", "list", "--store", "store"];
+    assert!(asked(folder, &list).1.contains("no files of networks"));
+
+    let (code, out, error) = said(&import(folder, GOOD, &[]));
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    assert!(out.contains("kept as buildings 1, valid from 1970-01-01; `reclassify"), "{out}");
+    let tower = GOOD.replace("House", "Tower");
+    let (code, out, _) = said(&import(folder, &tower, &["--start", "9998-01-01"]));
+    assert_eq!(code, Some(0));
+    assert!(out.contains("kept as buildings 2, valid from 9998-01-01"), "{out}");
+    let room = "room-1\tMaker\tOne\tRoom\t\t\t\n";
+    assert_eq!(import(folder, room, &["--endpoints"]).status.code(), Some(0));
+
+    let (_, out, _) = asked(folder, &list);
+    assert!(out.contains("* buildings    1  from 1970-01-01"), "{out}");
+    assert!(out.contains("  buildings    2  from 9998-01-01"), "{out}");
+    assert!(out.contains("* endpoints    1  from 1970-01-01"), "{out}");
+    let export = ["network", "export", "--store", "store"];
+    assert_eq!(asked(folder, &export).1, GOOD);
+    assert_eq!(asked(folder, &[&export[..], &["--version", "2"]].concat()).1, tower);
+    assert_eq!(asked(folder, &[&export[..], &["--endpoints"]].concat()).1, room);
+    let (code, _, error) = asked(folder, &[&export[..], &["--version", "9"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no such buildings file is kept"), "{error}");
+    let (code, _, error) = said(&import(folder, GOOD, &["--start", "2026-02-30"]));
+    assert_eq!(code, Some(2));
+    assert!(error.contains("use a day like 2026-11-22"), "{error}");
+}

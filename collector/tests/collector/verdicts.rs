@@ -190,3 +190,51 @@ fn rules_are_listed_printed_and_checked() {
         "{line}"
     );
 }
+
+/// The fixture's leg has the local address 2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff.
+#[tokio::test(flavor = "multi_thread")]
+async fn running_serve_joins_calls_with_buildings_that_are_imported_meanwhile() {
+    let pki = Pki::new(&["oslo-4"]);
+    let directory = pki.directory.path();
+    let serve = Serve::start(&pki);
+    let (mut client, _) = Client::welcome(serve.address, &pki, 0, "endpoint-oslo-4").await;
+    let send = |call| {
+        let mut records = whole_call(call);
+        // Ids of episodes are the endpoint's own; one call has it.
+        records.retain(|it| call == CALL || !matches!(it, Record::DeviceEpisode(_)));
+        records
+    };
+    let mut next = 0;
+    for record in send(CALL) {
+        client.record(next, record).await;
+        next += 1;
+    }
+    client.acked(next).await;
+    let before = stored_verdict(CALL, directory, |_| true);
+    assert_eq!(before["legs"][0]["place"], Value::Null);
+
+    let row = |network: &str, name: &str| format!("{network},x,{name},,,,,,,,,1,0,0\n");
+    let file = row("2001:db8::", "32,House") + &row("2001:db8:aaaa::", "48,Fjord");
+    std::fs::write(directory.join("list.csv"), file).unwrap();
+    out(&["network", "import", "list.csv", "--store", "store"], directory);
+    std::fs::write(directory.join("rooms.csv"), "oslo-4,Maker,Bar,Room,,,\n").unwrap();
+    out(&["network", "import", "rooms.csv", "--endpoints", "--store", "store"], directory);
+    let later = CallId(0xdef);
+    for record in send(later) {
+        client.record(next, record).await;
+        next += 1;
+    }
+    client.acked(next).await;
+    let judged = stored_verdict(later, directory, |_| true);
+    let place = serde_json::json!({
+        "building": "Fjord", "subnet": "2001:db8:aaaa::/48", "insideCorp": true, "buildingsVersion": 1,
+    });
+    assert_eq!(judged["legs"][0]["place"], place);
+    assert_eq!(judged["machine"]["model"], "Bar");
+    assert_eq!(verdict(CALL, directory)["legs"][0]["place"], Value::Null, "not judged since");
+    let words = ["reclassify", "--since", "24h", "--json", "--store", "store"];
+    let tally: Value = serde_json::from_str(&out(&words, directory)).unwrap();
+    assert_eq!((&tally["otherFindings"], &tally["same"]), (&1.into(), &1.into()));
+    assert_eq!(verdict(CALL, directory)["legs"][0]["place"], place);
+    serve.terminate();
+}
