@@ -4,6 +4,7 @@
 //! later one wins ([`supersedes`]).
 
 pub mod device;
+pub mod ends;
 pub mod view;
 
 use std::collections::BTreeMap;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use roomtone_protocol::id::{CallId, EndpointId};
 
 use crate::call::CallFacts;
+use crate::call::ends::LegEnd;
 use crate::classify::inputs::CallInputs;
 use crate::classify::place::{BuildingFile, Place};
 use crate::classify::rule_file::{self, FILE_BYTES_MAX, RuleFileError};
@@ -39,6 +40,8 @@ pub struct Judged {
     pub verdict: CallVerdict,
     /// Where its legs were, by number; none without a building file.
     pub places: BTreeMap<u16, Place>,
+    /// Its sides of its legs, of which totals came; none in a verdict that was read from the book.
+    pub ends: Vec<LegEnd>,
 }
 
 /// Judges a call as of `now_us` (collector's clock).
@@ -58,6 +61,7 @@ pub fn judged(
     });
     let known = |leg: u16| verdict.legs.iter().any(|(it, _)| *it == leg);
     let places = legs.filter(|(leg, _)| known(*leg)).collect();
+    let ends = verdict.legs.iter().filter_map(|(leg, _)| LegEnd::new(facts, *leg)).collect();
     Judged {
         endpoint: facts.endpoint,
         call: facts.call,
@@ -65,6 +69,7 @@ pub fn judged(
         facts_us: facts.last_received_us,
         verdict,
         places,
+        ends,
     }
 }
 

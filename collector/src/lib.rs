@@ -2,8 +2,9 @@
 //!
 //! The way of a record: [`ingest`] takes frames off a connection, the store's writer thread commits them in groups,
 //! and only then the ack goes back. Reading goes the other way, from [`store`] through [`call`] and [`classify`], which
-//! judges, to [`report`]. [`fleet`] sets endpoints to what an operator wants and keeps how they are, [`admin`] takes an operator's requests.
-//! `server.rs` connects the parts, `cli.rs` is what a person types.
+//! judges, to [`report`]; [`judge`] keeps verdicts beside a running `serve`. [`fleet`] sets endpoints to what an
+//! operator wants and keeps how they are, [`admin`] takes an operator's requests. `server.rs` connects the
+//! parts, `cli.rs` is what a person types.
 #![forbid(unsafe_code)]
 
 pub mod admin;

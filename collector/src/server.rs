@@ -1,8 +1,8 @@
 //! `serve`: connects listener, admin socket, writer and store, and stops them in an orderly manner.
 //!
 //! Order of stopping: the admin socket goes, connections flush and get their last acks, the listener closes, what the
-//! fleet said last is written, the writer's queue runs dry, the store closes, and with it the judge ends. A second signal is not needed: the whole
-//! takes about two seconds at most.
+//! fleet said last is written, the writer's queue runs dry, the store closes, and with it the judge ends. A
+//! second signal is not needed: the whole takes a few seconds at most.
 
 use std::io;
 use std::path::PathBuf;

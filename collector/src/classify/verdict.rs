@@ -2,8 +2,8 @@
 //!
 //! - A leg is poor if one bounded amount of it breaks its bound, good if at least one was known and none breaks,
 //!   else unavailable. The round trip of a leg without audio is nobody's.
-//! - A call is poor if its set-up failed, a device did not function or one of its legs is poor; good if one of its legs is
-//!   good and none of these holds; else unavailable. Devices alone make no call good.
+//! - A call is poor if its set-up failed, a device did not function or one of its legs is poor; good if one of its legs
+//!   is good and none of these holds; else unavailable. Devices alone make no call good.
 //! - A rehearsal is rated like a meeting, and never counted with meetings.
 
 use serde::{Deserialize, Serialize};

@@ -79,8 +79,11 @@ pub(super) fn call(id: CallId, judging: &Judging, reading: &Reading) -> Result<(
     if views.is_empty() {
         return Err(CommandError::NoCall { id });
     }
-    let shown =
+    let mut shown =
         facts.iter().map(|it| judge.shown(it, &names, now_us)).collect::<Result<Vec<_>, _>>()?;
+    for (shown, facts) in shown.iter_mut().zip(&facts) {
+        shown.far_ends = judge.far_ends(&reader, facts, &names)?;
+    }
     if reading.json {
         let call = |(view, shown)| json::Call::new(view, &names, Detail::Intervals).judged(shown);
         let calls = views.iter().zip(&shown).map(call).collect();

@@ -3,6 +3,7 @@
 //! A reading command shows the verdict of the book where it is there, of the same rules and not behind the records;
 //! otherwise it judges for itself and keeps nothing.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use clap::{Args, Subcommand};
 
 use super::{CommandError, Place, micros, parse_since, print, print_json};
 use crate::call::CallFacts;
+use crate::call::ends::{FarEnd, LegEnd};
+use crate::classify::inputs::LEGS_MAX;
 use crate::classify::rules::{self, RuleSet};
 use crate::clock;
 use crate::judge::again::Bench;
@@ -19,7 +22,7 @@ use crate::judge::shelf::Shelf;
 use crate::judge::{self, Choice, started_us};
 use crate::networks::endpoints::Endpoints;
 use crate::report::Names;
-use crate::report::verdict::{self as report, Machine, Shown};
+use crate::report::verdict::{self as report, FarLeg, Machine, Shown};
 use crate::store::sqlite::SqliteReader;
 
 /// What is done with rule sets.
@@ -108,13 +111,52 @@ impl Judge {
             it.verdict.rules == self.rules.name && it.facts_us >= facts.last_received_us
         });
         Ok(match fresh {
-            Some(judged) => Shown { judged, is_stored: true, machine },
+            Some(judged) => Shown { judged, is_stored: true, machine, far_ends: BTreeMap::new() },
             None => {
                 let buildings = self.shelf.buildings_at(started_us(facts));
                 let judged = judge::judged(&self.rules, facts, buildings, now_us);
-                Shown { judged, is_stored: false, machine }
+                Shown { judged, is_stored: false, machine, far_ends: BTreeMap::new() }
             }
         })
+    }
+
+    /// The far ends of a call's legs. They are looked for in the book, and only there.
+    pub(super) fn far_ends(
+        &self,
+        reader: &SqliteReader,
+        facts: &CallFacts,
+        names: &Names,
+    ) -> Result<BTreeMap<u16, FarLeg>, CommandError> {
+        let mut far_ends = BTreeMap::new();
+        let Some(book) = &self.book else { return Ok(far_ends) };
+        let ends_of = |facts: &CallFacts| -> Vec<LegEnd> {
+            facts.legs.keys().take(LEGS_MAX).filter_map(|leg| LegEnd::new(facts, *leg)).collect()
+        };
+        let around = |end: &LegEnd| -> Result<Option<Vec<LegEnd>>, CommandError> {
+            let calls = book.calls_towards(end, ENDS_MAX + 1)?;
+            if calls.len() > ENDS_MAX {
+                return Ok(None);
+            }
+            let mut ends = Vec::new();
+            for (endpoint, call) in calls {
+                ends.extend(reader.call_of(endpoint, call)?.iter().flat_map(&ends_of));
+            }
+            Ok(Some(ends))
+        };
+        for own in ends_of(facts) {
+            let Some(mut others) = around(&own)? else { continue };
+            let FarEnd::Found(far) = own.far_end(&others) else { continue };
+            // The far end must have no other choice either.
+            let Some(more) = around(&far.clone())? else { continue };
+            others.extend(more);
+            if let FarEnd::Found(far) = own.far_end(&others) {
+                let endpoint = (far.endpoint, names.of(far.endpoint));
+                let crossings = own.crossings(far).collect();
+                let far = FarLeg { endpoint, call: far.call, leg: far.leg, crossings };
+                far_ends.insert(own.leg, far);
+            }
+        }
+        Ok(far_ends)
     }
 
     /// The latest poor meetings of the book that began at or after a moment, newest first; `None` without a book.
@@ -132,6 +174,10 @@ impl Judge {
         Ok(Some(calls))
     }
 }
+
+/// The most calls that are looked at for the far end of a leg: more than a few towards one address at one time are a
+/// server's.
+const ENDS_MAX: usize = 16;
 
 /// `rules`.
 pub(super) fn rules(command: &RulesCommand) -> Result<(), CommandError> {

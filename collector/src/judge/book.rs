@@ -5,7 +5,8 @@
 //! under a name that says so, and history judged anew. Rows go with the day files that they were made of.
 //!
 //! Columns and indexes are for lists of the worst: by time, endpoint, building and subnet of one rule set. The call's
-//! own row has the leg [`OF_CALL`]. Times are microseconds since 1970.
+//! own row has the leg [`OF_CALL`]. Beside them stand the addresses of legs, for the other end to be found by. Times
+//! are microseconds since 1970.
 
 mod row;
 
@@ -20,6 +21,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, pa
 
 use super::Judged;
 use super::touched::CallKey;
+use crate::call::ends::{CLOCK_UNCERTAINTY_US, LegEnd};
 use crate::classify::rules::RulesName;
 use crate::classify::verdict::Rating;
 use crate::private_file;
@@ -49,6 +51,13 @@ CREATE INDEX verdict_by_endpoint ON verdict (rules, endpoint, started_us, rating
 CREATE INDEX verdict_by_building ON verdict (rules, building, started_us, rating) WHERE building IS NOT NULL;
 CREATE INDEX verdict_by_subnet ON verdict (rules, subnet, started_us, rating) WHERE subnet IS NOT NULL;
 CREATE INDEX verdict_by_age ON verdict (facts_us);
+CREATE TABLE leg_end (
+  endpoint BLOB NOT NULL, call INTEGER NOT NULL, leg INTEGER NOT NULL,
+  remote TEXT NOT NULL, from_us INTEGER NOT NULL, until_us INTEGER NOT NULL, facts_us INTEGER NOT NULL,
+  PRIMARY KEY (endpoint, call, leg)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX leg_end_by_remote ON leg_end (remote, from_us);
+CREATE INDEX leg_end_by_age ON leg_end (facts_us);
 CREATE TABLE mark (name TEXT PRIMARY KEY, us INTEGER NOT NULL) STRICT;
 ";
 
@@ -198,6 +207,7 @@ impl Book {
         let step = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let before = row::read(&step, (judged.endpoint, judged.call), &judged.verdict.rules.id)?;
         row::write(&step, judged, judged_us)?;
+        row::write_ends(&step, judged)?;
         step.commit()?;
         let Some(before) = before else { return Ok(Change::First) };
         let (from, to) = (before.verdict.call.rating, judged.verdict.call.rating);
@@ -259,6 +269,27 @@ impl Book {
         Ok(found.collect::<Result<_, _>>()?)
     }
 
+    /// The calls with a leg that may be the other side of this one, by its address and time; at most `limit`.
+    ///
+    /// # Errors
+    /// [`BookError::Step`].
+    pub fn calls_towards(&self, end: &LegEnd, limit: usize) -> Result<Vec<CallKey>, BookError> {
+        let sql = "SELECT DISTINCT endpoint, call FROM leg_end WHERE remote IN (?1, ?2)
+                   AND from_us <= ?3 AND until_us >= ?4 AND endpoint <> ?5 LIMIT ?6";
+        let mut query = self.connection.prepare_cached(sql)?;
+        let slack_us = 2 * CLOCK_UNCERTAINTY_US;
+        let own = [Some(end.local), end.reflexive].map(|it| it.map(|it| it.to_string()));
+        let until_us = row::stored(end.until_us.saturating_add(slack_us));
+        let from_us = row::stored(end.from_us.saturating_sub(slack_us));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let [local, reflexive] = own;
+        let found = query.query_map(
+            params![local, reflexive, until_us, from_us, end.endpoint.0, limit],
+            |row| Ok((EndpointId(row.get(0)?), CallId(row.get::<_, i64>(1)? as u64))),
+        )?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
     /// How far the store was judged by these rules, microseconds since 1970; 0 at the beginning.
     ///
     /// # Errors
@@ -287,6 +318,7 @@ impl Book {
         let horizon_us = row::stored(horizon_us);
         // Marks of rules that nobody uses any more.
         self.connection.execute("DELETE FROM mark WHERE us < ?1", [horizon_us])?;
+        self.connection.execute("DELETE FROM leg_end WHERE facts_us < ?1", [horizon_us])?;
         let sql = "DELETE FROM verdict WHERE facts_us < ?1";
         Ok(self.connection.execute(sql, [horizon_us])?)
     }

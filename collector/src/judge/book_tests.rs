@@ -58,6 +58,7 @@ fn call(judgement: Judgement) -> Judged {
             legs: vec![(0, judgement), (65_535, unrated)],
         },
         places: BTreeMap::from([(65_535, place)]),
+        ends: Vec::new(),
     }
 }
 

@@ -26,7 +26,7 @@ pub const SILENT_AFTER: Duration = Duration::from_secs(3_600);
 const TENDING: Duration = Duration::from_secs(60);
 /// The most calls that are gathered: as many as the way of the touches holds.
 const PENDING_MAX: usize = super::touched::QUEUE_MAX;
-/// How many calls of the past are looked at in a round.
+/// How many calls are judged in a round, and of the past looked at: the end of `serve` waits for a round.
 const PAGE: usize = 200;
 /// How far behind now the mark stays: a group that is being written now was stamped before.
 const MARK_BEHIND: Duration = Duration::from_secs(60);
@@ -122,13 +122,16 @@ impl Judge {
             self.past = Some(CallPlace::before(mark_us));
             self.is_lost = false;
         }
-        while let Some(((endpoint, call), is_closing)) = self.pending.pop_first() {
+        for _ in 0..PAGE {
+            let Some(((endpoint, call), is_closing)) = self.pending.pop_first() else { break };
             let known = self.bench.book.facts_us((endpoint, call), &self.bench.rules.name)?;
             if is_closing || known.is_some() {
                 self.bench.judge((endpoint, call), Due::Closed)?;
             }
         }
-        if let Some(at) = self.past {
+        if let Some(at) = self.past
+            && self.pending.is_empty()
+        {
             self.past = self.go_through(at)?;
         }
         if self.tended.is_none_or(|it| it.elapsed() >= TENDING) {
@@ -161,7 +164,7 @@ impl Judge {
     fn tend(&mut self, now_us: u64) -> Result<(), AgainError> {
         let rules = self.bench.rules.name.clone();
         let micros = |it: Duration| u64::try_from(it.as_micros()).unwrap_or(u64::MAX);
-        if self.past.is_none() {
+        if self.past.is_none() && self.pending.is_empty() {
             let mark_us = now_us.saturating_sub(micros(MARK_BEHIND));
             self.bench.book.set_mark(Mark::Closed, &rules, mark_us)?;
         }

@@ -6,9 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use roomtone_protocol::id::{CallId, EndpointId};
+use roomtone_protocol::media::Direction;
 use serde::Serialize;
 
-use super::table::COLUMNS;
+use super::table::{COLUMNS, percent};
+use super::{direction, media};
+use crate::call::ends::Crossing;
 use crate::classify::inputs::{Seen, Standing};
 use crate::classify::place::Place;
 use crate::classify::rules::{Colour, Metric, Relation, RulesName, Unit};
@@ -28,6 +32,21 @@ pub struct Shown {
     pub is_stored: bool,
     /// What the endpoint file says of the endpoint; `None` without a row.
     pub machine: Option<Machine>,
+    /// The far ends of its legs, by number.
+    pub far_ends: BTreeMap<u16, FarLeg>,
+}
+
+/// The other side of a leg, and what became of the streams between the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FarLeg {
+    /// Whose; the display name from outside.
+    pub endpoint: (EndpointId, String),
+    /// Of which call of it.
+    pub call: CallId,
+    /// Which leg of that.
+    pub leg: u16,
+    /// The streams.
+    pub crossings: Vec<Crossing>,
 }
 
 /// A row of the endpoint file without its name; from an operator: escape before printing.
@@ -196,8 +215,25 @@ pub fn block(shown: &Shown) -> String {
     for (leg, judgement) in &verdict.legs {
         let place = shown.judged.places.get(leg).map(place_text).unwrap_or_default();
         line(&format!("leg {leg}"), &format!("{}{place}", rating_text(judgement)));
+        let Some(far) = shown.far_ends.get(leg) else { continue };
+        let (_, name) = &far.endpoint;
+        line("far end", &format!("{}, call {}, leg {}", fit(name, 40), far.call, far.leg));
+        for crossing in &far.crossings {
+            line("", &crossing_text(crossing));
+        }
     }
     out
+}
+
+fn crossing_text(it: &Crossing) -> String {
+    let way = match it.direction {
+        Direction::Egress => "to it",
+        Direction::Ingress => "from it",
+    };
+    let doubt = if it.is_in_doubt { ", some perhaps by the receiver's tap" } else { "" };
+    let (lost, share) = (it.lost(), percent(it.lost(), it.sent));
+    let kind = media(it.media);
+    format!("{kind} {way}: {} sent, {} arrived, {lost} lost ({share}){doubt}", it.sent, it.arrived)
 }
 
 fn rating_text(judgement: &Judgement) -> String {
@@ -304,6 +340,51 @@ struct LegVerdict {
     #[serde(flatten)]
     rated: Rated,
     place: Option<PlaceJson>,
+    far_end: Option<FarEndJson>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FarEndJson {
+    endpoint: String,
+    endpoint_name: String,
+    call: String,
+    leg: u16,
+    streams: Vec<CrossingJson>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CrossingJson {
+    ssrc: u32,
+    media: &'static str,
+    direction: &'static str,
+    packets_sent: u64,
+    packets_arrived: u64,
+    packets_lost: u64,
+    in_doubt: bool,
+}
+
+impl FarEndJson {
+    fn new(far: &FarLeg) -> Self {
+        let stream = |it: &Crossing| CrossingJson {
+            ssrc: u32::from_le_bytes(it.ssrc),
+            media: media(it.media),
+            direction: direction(it.direction),
+            packets_sent: it.sent,
+            packets_arrived: it.arrived,
+            packets_lost: it.lost(),
+            in_doubt: it.is_in_doubt,
+        };
+        let (endpoint, name) = &far.endpoint;
+        Self {
+            endpoint: endpoint.to_string(),
+            endpoint_name: name.clone(),
+            call: far.call.to_string(),
+            leg: far.leg,
+            streams: far.crossings.iter().map(stream).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -369,6 +450,7 @@ impl Verdict {
                 inside_corp: place.is_inside,
                 buildings_version: place.file,
             }),
+            far_end: shown.far_ends.get(leg).map(FarEndJson::new),
         };
         Self {
             rules: verdict.rules.clone(),
@@ -468,7 +550,6 @@ pub fn rule_set(set: &crate::classify::rules::RuleSet) -> String {
 
 #[cfg(test)]
 mod tests {
-    use roomtone_protocol::id::{CallId, EndpointId};
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
@@ -521,8 +602,9 @@ mod tests {
                 legs: vec![(0, leg)],
             },
             places: BTreeMap::from([(0, place)]),
+            ends: Vec::new(),
         };
-        Shown { judged, is_stored: true, machine: None }
+        Shown { judged, is_stored: true, machine: None, far_ends: BTreeMap::new() }
     }
 
     #[test]

@@ -238,3 +238,39 @@ async fn running_serve_joins_calls_with_buildings_that_are_imported_meanwhile() 
     assert_eq!(verdict(CALL, directory)["legs"][0]["place"], place);
     serve.terminate();
 }
+
+/// Oslo sent 3,000 packets each way as it saw them, Tromso saw 2,940: 60 were lost on the way to it and none back.
+#[tokio::test(flavor = "multi_thread")]
+async fn call_shows_what_left_one_end_and_arrived_at_the_other() {
+    let pki = Pki::new(&["oslo-4", "tromso-1"]);
+    let directory = pki.directory.path();
+    let serve = Serve::start(&pki);
+    let far_call = CallId(0xdef);
+    for (number, call, lost) in [(0, CALL, 0), (1, far_call, 60)] {
+        let name = ["endpoint-oslo-4", "endpoint-tromso-1"][number];
+        let (mut client, _) = Client::welcome(serve.address, &pki, number, name).await;
+        let mut opened = leg_opened(call);
+        if let Record::LegOpened(it) = &mut opened
+            && number == 1
+        {
+            std::mem::swap(&mut it.local, &mut it.remote);
+        }
+        let meeting = call_opened(call, CallPurpose::Meeting);
+        let records = [meeting, opened, summary(call, lost), call_closed(call)];
+        for (sequence, record) in (0..).zip(records) {
+            client.record(sequence, record).await;
+        }
+        client.acked(4).await;
+    }
+    stored_verdict(CALL, directory, |_| true);
+    stored_verdict(far_call, directory, |_| true);
+    let far_end = &verdict(CALL, directory)["legs"][0]["farEnd"];
+    assert_eq!((&far_end["endpointName"], &far_end["leg"]), (&"tromso-1".into(), &0.into()));
+    assert_eq!(far_end["call"], far_call.to_string());
+    let counts = |it: &Value| (it["packetsSent"].clone(), it["packetsLost"].clone());
+    let streams: Vec<_> = far_end["streams"].as_array().unwrap().iter().map(counts).collect();
+    assert_eq!(streams, [(2_940.into(), 0.into()), (3_000.into(), 60.into())]);
+    let page = out(&["call", &CALL.to_string(), "--store", "store"], directory);
+    assert!(page.contains("audio to it: 3000 sent, 2940 arrived, 60 lost (2.00%)"), "{page}");
+    serve.terminate();
+}

@@ -82,6 +82,28 @@ pub(super) fn write(connection: &Connection, judged: &Judged, judged_us: u64) ->
     Ok(())
 }
 
+/// Writes where the legs of a call led to in place of what was there.
+pub(super) fn write_ends(connection: &Connection, judged: &Judged) -> Result<()> {
+    let (endpoint, call) = (judged.endpoint.0, judged.call.0 as i64);
+    connection
+        .prepare_cached("DELETE FROM leg_end WHERE endpoint = ?1 AND call = ?2")?
+        .execute(params![endpoint, call])?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO leg_end VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    for end in &judged.ends {
+        insert.execute(params![
+            endpoint,
+            call,
+            end.leg,
+            end.remote.to_string(),
+            stored(end.from_us),
+            stored(end.until_us),
+            stored(judged.facts_us),
+        ])?;
+    }
+    Ok(())
+}
+
 /// A call's verdict; `None` where there is none, or where a later version wrote what this one does not read.
 pub(super) fn read(connection: &Connection, key: CallKey, rules: &str) -> Result<Option<Judged>> {
     let sql = "SELECT * FROM verdict WHERE endpoint = ?1 AND call = ?2 AND rules = ?3 ORDER BY leg";
@@ -109,6 +131,7 @@ pub(super) fn read(connection: &Connection, key: CallKey, rules: &str) -> Result
             legs: Vec::new(),
         },
         places: BTreeMap::new(),
+        ends: Vec::new(),
     };
     while let Some(row) = rows.next()? {
         let (Some(judgement), Ok(leg)) = (judgement(row)?, row.get::<_, u16>("leg")) else {
