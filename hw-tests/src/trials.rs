@@ -11,6 +11,7 @@ mod hostile;
 mod inventory;
 mod levels;
 mod opening;
+mod path;
 mod scene;
 mod selftest;
 mod server;
@@ -136,6 +137,7 @@ pub const ALL: &[Trial] = &[
     hostile::MANY_CARDS,
     hostile::NO_SOUND,
     endurance::HEALTHY,
+    path::BESIDE_IRTT,
     faults::FLAPS_ARE_ONE_EPISODE,
     crash::COUNTS_ONCE,
     selftest::HEARS,

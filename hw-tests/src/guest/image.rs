@@ -31,7 +31,7 @@ const MODULES: [&str; 10] = [
 ];
 
 /// Programs of the host or the packages: where each lies and what it is called in the guest.
-const TOOLS: [&str; 8] = [
+const TOOLS: [&str; 9] = [
     "usr/bin/amixer",
     "usr/bin/arecord",
     "usr/bin/aplay",
@@ -40,6 +40,7 @@ const TOOLS: [&str; 8] = [
     "usr/bin/pulseaudio",
     "usr/bin/pactl",
     "usr/bin/pacat",
+    "usr/bin/irtt",
 ];
 
 /// What the sound server loads in the trials; the protocol and the mixer are libraries that the modules share.

@@ -13,8 +13,9 @@ use anyhow::{Context, Result, bail};
 use crate::process::output;
 
 /// What the host may have and what is fetched, with all it needs, where it has not.
-/// `xz-utils` because busybox knows no BCJ filter, with which kernels are packed.
-const TOOLS: [&str; 4] = ["qemu-system-x86", "busybox-static", "alsa-utils", "xz-utils"];
+/// `xz-utils` because busybox knows no BCJ filter, with which kernels are packed; `irtt` because a path is measured by
+/// another's word too.
+const TOOLS: [&str; 5] = ["qemu-system-x86", "busybox-static", "alsa-utils", "xz-utils", "irtt"];
 /// What is fetched even where the host has it: its files there may have been changed (`libasound2-plugins` makes
 /// another default), or the host may have parts of it only.
 const OWN: [&str; 4] = ["libasound2-data", SOUND_SERVER, "pulseaudio-utils", "libpulse0"];
