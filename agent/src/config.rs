@@ -128,6 +128,17 @@ pub struct Audio {
 pub struct PathWatch {
     /// Whether it is probed.
     pub probe: bool,
+    /// A second target of the same probes; `None` for none.
+    pub reflector: Option<Reflector>,
+}
+
+/// A reflector of RFC 8762.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reflector {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
 }
 
 /// Whether the machine is watched.

@@ -36,13 +36,13 @@ use crate::observe::{self, Noticed, Observer};
 use crate::open_call::OpenCall;
 use crate::open_call::file::MarkFile;
 use crate::path;
-use crate::path::prober::Circumstances;
+use crate::path::prober::{Circumstances, ROUNDS_BYTES_MAX};
 use crate::report::Recorder;
 use crate::spool::{self, Position, Spool, SpoolError};
 use crate::systemd::Supervisor;
 use crate::tap::TapError;
 use crate::telemetry::Log;
-use crate::uplink::quic::LinkError;
+use crate::uplink::quic::{Line, LinkError};
 use crate::uplink::{Backlog, LinkStatus, Settings, Uplink};
 use steward::{Steward, WORDS_MAX};
 use surroundings::Surroundings;
@@ -175,9 +175,7 @@ async fn serve(
     let (circumstances, seen) = tokio::sync::watch::channel(Circumstances::default());
     let (probed, paths) = mpsc::channel(path::watch::RECORDS_MAX);
     let circumstances = config.path.probe.then_some(circumstances);
-    let probing = circumstances
-        .is_some()
-        .then(|| tokio::task::spawn_local(path::watch::run(lent, seen, probed)));
+    let probing = probe_paths(config, lent, (seen, probed));
     let surroundings =
         Surroundings::start(config).map_err(failed("start the host watch's thread"))?;
     let (recorded, shutdown) = oneshot::channel::<()>();
@@ -227,7 +225,7 @@ async fn serve(
         // Its end is that it was aborted.
         let _ = clients.await;
     }
-    if let Some(probing) = probing {
+    for probing in probing {
         probing.await.map_err(|_| DaemonError::Defect { part: "path watch" })?;
     }
     drop(recorded);
@@ -267,6 +265,28 @@ fn watch_devices(config: &Config) -> Result<Watching, DaemonError> {
         .spawn(move || devices.run())
         .map_err(failed("start the device watch's thread"))?;
     Ok((Some(calls), records, Some(thread)))
+}
+
+/// Starts the path watch's tasks: one for the collector, one for a reflector, where they are wanted.
+fn probe_paths(
+    config: &Config,
+    lines: tokio::sync::watch::Receiver<Option<Line>>,
+    (circumstances, records): (tokio::sync::watch::Receiver<Circumstances>, mpsc::Sender<Record>),
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let [collectors_round, reflectors_round] = ROUNDS_BYTES_MAX;
+    let mut tasks = Vec::new();
+    if !config.path.probe {
+        return tasks;
+    }
+    let beside = config.path.reflector.as_ref().map_or(0, |_| reflectors_round);
+    if let Some(reflector) = config.path.reflector.clone() {
+        let (seen, told) = (circumstances.clone(), records.clone());
+        let reflected = path::reflected::run(reflector, seen, told, collectors_round);
+        tasks.push(tokio::task::spawn_local(reflected));
+    }
+    let watched = path::watch::run(lines, circumstances, records, beside);
+    tasks.push(tokio::task::spawn_local(watched));
+    tasks
 }
 
 /// Opens the room application's socket, if it is wanted and can be had; without it calls are known by their packets.

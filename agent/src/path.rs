@@ -2,7 +2,8 @@
 //! tell of another one, and only while they flow.
 //!
 //! Probes ride as QUIC datagrams on the uplink's connection (WIRE.md section 8.1). [`schedule`] says when one leaves,
-//! [`session`] what became of those that left, [`prober`] joins them for one target; [`watch`] is the shell. In a call
+//! [`session`] what became of those that left, [`prober`] joins them for one target; [`watch`] is the shell. Any reflector of
+//! STAMP (RFC 8762) can be a second target, on a socket of its own ([`reflected`]). In a call
 //! probes are spaced evenly, out of it they come in short bursts. An interval of probes becomes one record, once it is
 //! known of each probe where it ended, as far as that can be known.
 //!
@@ -15,6 +16,7 @@
 
 pub mod jitter;
 pub mod prober;
+pub mod reflected;
 pub mod schedule;
 pub mod session;
 pub mod watch;

@@ -36,5 +36,6 @@ pub mod path;
 pub mod probe;
 pub mod ratio;
 pub mod record;
+pub mod stamp;
 pub mod time;
 pub mod token;

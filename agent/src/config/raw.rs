@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::reference::{self, OptionDoc};
 use super::{
     Audio, Collector, Config, ConfigError, Context, Health, Host, Identity, Log, Media, PathWatch,
-    Spool, Tap, parse_size, shorten,
+    Reflector, Spool, Tap, parse_size, shorten,
 };
 use crate::audio::constants::Thresholds;
 use crate::identity::issuer::Issuer;
@@ -97,6 +97,7 @@ struct RawAudio {
 #[serde(default, deny_unknown_fields)]
 struct RawPath {
     probe: Option<bool>,
+    reflector: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -203,7 +204,13 @@ impl Raw {
                 (length <= SOCKET_BYTES_MAX).then_some(path)
             })?,
         };
-        let path_watch = PathWatch { probe: key("path.probe").choice(self.path.probe)? };
+        let path_watch = PathWatch {
+            probe: key("path.probe").choice(self.path.probe)?,
+            reflector: key("path.reflector").text(self.path.reflector, |text| {
+                let reflector = |(host, port)| Some(Reflector { host, port });
+                if text.is_empty() { Some(None) } else { address(text).map(reflector) }
+            })?,
+        };
         let health = Health {
             interval: key("health.interval").duration(
                 self.health.interval,

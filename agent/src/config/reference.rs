@@ -193,6 +193,13 @@ pub const REFERENCE: &[OptionDoc] = &[
         what: "whether the path to the collector is probed, with at most 8 kbit/s in both directions",
     },
     OptionDoc {
+        key: "path.reflector",
+        unit: "host:port",
+        default: "\"\"",
+        range: "a host name or address (IPv6 in brackets) and a port of 1 to 65535; empty for none",
+        what: "a STAMP reflector (RFC 8762) that is probed too, within the same 8 kbit/s; routers use port 862",
+    },
+    OptionDoc {
         key: "host.watch",
         unit: "boolean",
         default: "true",

@@ -5,6 +5,7 @@
 //! early where a call begins or ends. An interval in which no probe left is not told.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use roomtone_protocol::id::CallId;
@@ -12,6 +13,7 @@ use roomtone_protocol::path::{PathConnection, PathDetail, PathInterval, PathTarg
 use roomtone_protocol::probe::{
     Datagram, ECHO_BYTES, Echo, PROBE_BYTES, Probe, Receipt, WINDOW_PROBES,
 };
+use roomtone_protocol::stamp::{PACKET_BYTES, Reply};
 
 use super::schedule::{Mode, Schedule, spacing};
 use super::session::{Answer, Report, Session};
@@ -43,10 +45,26 @@ pub struct Circumstances {
 /// What carries the probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
+    /// Who answers.
+    pub target: Target,
     /// The heads of UDP and IP of one packet, in bytes: 28 or 48.
     pub head_bytes: u16,
-    /// What it knows by itself.
+    /// What a round to the other target takes of the same budget, in bytes; 0 where there is none.
+    pub beside_bytes: u64,
+    /// What it knows by itself; of a connection only.
     pub figures: Figures,
+}
+
+/// What a round to the collector takes at most, and one to a reflector, in bytes: over IPv6.
+pub const ROUNDS_BYTES_MAX: [u64; 2] = [290, 184];
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The collector, with datagrams.
+    Collector,
+    /// A reflector of RFC 8762.
+    Reflector(SocketAddr),
 }
 
 /// What a QUIC connection knows of its path; counts since its beginning.
@@ -80,7 +98,7 @@ pub struct Prober {
     schedule: Schedule,
     live: Option<Live>,
     /// What was told but not polled; filled by one call at a time.
-    records: VecDeque<(Report, u16)>,
+    records: VecDeque<(Report, Line)>,
     counters: Counters,
 }
 
@@ -91,6 +109,16 @@ struct Live {
     session: Session,
     /// The line's figures when the open interval began.
     before: Figures,
+    count: Count,
+}
+
+/// What a reflector's own numbers tell of the directions of losses.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    /// The request and the reply that are furthest; of none, those before the first.
+    newest: [u32; 2],
+    /// It has shown that it counts by itself: a stateless reflector copies the number of the request.
+    is_stateful: bool,
 }
 
 impl Prober {
@@ -109,9 +137,9 @@ impl Prober {
     /// There is a line; `random` is uniform over all of `u64`, as in the other methods.
     pub fn handle_line(&mut self, line: Line, random: u64, now: Moment) {
         self.handle_line_end(now);
-        self.schedule = Schedule::new(spacing(round_bytes(line.head_bytes)));
+        self.schedule = Schedule::new(spacing(line.round_bytes() + line.beside_bytes));
         let session = Session::new(self.circumstances.call, now);
-        self.live = Some(Live { line, session, before: line.figures });
+        self.live = Some(Live { line, session, before: line.figures, count: Count::default() });
         self.schedule.set(self.mode(), random, now);
     }
 
@@ -119,7 +147,7 @@ impl Prober {
     pub fn handle_line_end(&mut self, now: Moment) {
         if let Some(live) = &mut self.live {
             let connection = live.take_connection();
-            live.session.end(Some(connection), now);
+            live.session.end(connection, now);
             live.tell(&mut self.records);
             self.counters.strange += live.session.strange();
         }
@@ -168,6 +196,27 @@ impl Prober {
         live.tell(&mut self.records);
     }
 
+    /// A packet of a reflector arrived at `now`.
+    pub fn handle_reply(&mut self, bytes: &[u8], now: Moment) {
+        let Some(live) = &mut self.live else { return };
+        match Reply::decode(bytes) {
+            Some(reply) => {
+                let (received_us, held_us) = reply.received_and_held_us();
+                let [sequence, number] = [reply.request.sequence, reply.sequence];
+                let is_behind = live.count.is_behind(sequence, number);
+                let gap = live.count.take(sequence, number);
+                let answer = Answer { sequence, number, received_us, held_us, is_behind };
+                live.session.handle_answer(answer, now);
+                if let Some(Gap { first, count, arrived }) = gap {
+                    live.session.handle_gap(first, count, arrived);
+                }
+            }
+            None => self.counters.strange += 1,
+        }
+        live.session.handle_timeout(now);
+        live.tell(&mut self.records);
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Moment) {
         let length = self.interval();
@@ -188,7 +237,8 @@ impl Prober {
             return None;
         }
         // An echo tells of the latest 64: what is unknown further back only a receipt tells.
-        let wants_receipt = live.session.unknown_behind() >= WINDOW_PROBES;
+        let wants_receipt =
+            live.line.target == Target::Collector && live.session.unknown_behind() >= WINDOW_PROBES;
         Some(Probe { sequence: live.session.next(), wants_receipt })
     }
 
@@ -219,8 +269,8 @@ impl Prober {
 
     /// The next record.
     pub fn poll_record(&mut self, wall: WallOffset) -> Option<PathInterval> {
-        let (report, head_bytes) = self.records.pop_front()?;
-        Some(record(&report, head_bytes, wall))
+        let (report, line) = self.records.pop_front()?;
+        Some(record(&report, &line, wall))
     }
 
     /// What came that was of no use.
@@ -246,49 +296,110 @@ impl Prober {
 impl Live {
     fn close(&mut self, call: Option<CallId>, now: Moment) {
         let connection = self.take_connection();
-        self.session.close(Some(connection), call, now);
+        self.session.close(connection, call, now);
     }
 
     /// What the line says of the open interval.
-    fn take_connection(&mut self) -> PathConnection {
+    fn take_connection(&mut self) -> Option<PathConnection> {
         let after = self.line.figures;
         let before = std::mem::replace(&mut self.before, after);
         let since = |of: fn(&Figures) -> u64| clamp(of(&after).saturating_sub(of(&before)));
-        PathConnection {
+        let connection = PathConnection {
             rtt_dms: clamp((after.rtt_us + 50) / 100),
             sent_packets: since(|it| it.sent_packets),
             lost_packets: since(|it| it.lost_packets),
             congestion_events: since(|it| it.congestion_events),
             mtu: after.mtu,
+        };
+        (self.line.target == Target::Collector).then_some(connection)
+    }
+
+    fn tell(&mut self, records: &mut VecDeque<(Report, Line)>) {
+        let line = self.line;
+        let reports = std::iter::from_fn(|| self.session.poll_report());
+        records.extend(reports.map(|report| (report, line)));
+    }
+}
+
+/// Some requests that no reply came to, between two that did.
+struct Gap {
+    first: u32,
+    count: u32,
+    /// How many of them reached the reflector.
+    arrived: u32,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self { newest: [u32::MAX; 2], is_stateful: false }
+    }
+}
+
+impl Count {
+    /// Whether the reflector got a request behind a later one.
+    fn is_behind(&self, sequence: u32, number: u32) -> bool {
+        let [newest_sequence, newest_number] = self.newest;
+        sequence.wrapping_sub(newest_sequence).cast_signed() < 0
+            && number.wrapping_sub(newest_number).cast_signed() > 0
+    }
+
+    /// Takes a reply's request and own number; the gap before it, where it is further than all before and its
+    /// reflector counts.
+    fn take(&mut self, sequence: u32, number: u32) -> Option<Gap> {
+        let [sequences, numbers] =
+            [sequence.wrapping_sub(self.newest[0]), number.wrapping_sub(self.newest[1])];
+        if sequences.cast_signed() <= 0 || numbers.cast_signed() <= 0 {
+            return None;
+        }
+        let first = self.newest[0].wrapping_add(1);
+        self.newest = [sequence, number];
+        self.is_stateful |= sequence != number;
+        let (count, arrived) = (sequences - 1, numbers - 1);
+        // More arrived than were sent: others share the count, or the network doubled some.
+        let is_told = self.is_stateful && arrived <= count;
+        Some(Gap { first, count: if is_told { count } else { 0 }, arrived })
+    }
+}
+
+impl Line {
+    fn head(&self) -> u64 {
+        u64::from(self.head_bytes)
+    }
+
+    /// What one probe and its answer are from IP on, in bytes.
+    fn packets_bytes(&self) -> [u64; 2] {
+        let packet = self.head() + QUIC_BYTES;
+        match self.target {
+            Target::Collector => [packet + PROBE_BYTES as u64, packet + ECHO_BYTES as u64],
+            Target::Reflector(_) => [self.head() + PACKET_BYTES as u64; 2],
         }
     }
 
-    fn tell(&mut self, records: &mut VecDeque<(Report, u16)>) {
-        let head_bytes = self.line.head_bytes;
-        let reports = std::iter::from_fn(|| self.session.poll_report());
-        records.extend(reports.map(|report| (report, head_bytes)));
+    /// What one probe costs with all that follows from it, in both directions.
+    #[must_use]
+    pub fn round_bytes(&self) -> u64 {
+        let packets: u64 = self.packets_bytes().iter().sum();
+        match self.target {
+            Target::Collector => packets + 2 * ACK_BYTES + self.head() + ACK_PACKET_BYTES,
+            Target::Reflector(_) => packets,
+        }
     }
 }
 
-/// What one probe costs with all that follows from it, in both directions.
-fn round_bytes(head_bytes: u16) -> u64 {
-    let packet = u64::from(head_bytes) + QUIC_BYTES;
-    let probe = packet + PROBE_BYTES as u64 + ACK_BYTES;
-    let echo = packet + ECHO_BYTES as u64 + ACK_BYTES;
-    probe + echo + u64::from(head_bytes) + ACK_PACKET_BYTES
-}
-
-fn record(report: &Report, head_bytes: u16, wall: WallOffset) -> PathInterval {
-    let packet = u64::from(head_bytes) + QUIC_BYTES;
-    let probes = u64::from(report.sent) * (packet + PROBE_BYTES as u64);
+fn record(report: &Report, line: &Line, wall: WallOffset) -> PathInterval {
+    let [probe_bytes, answer_bytes] = line.packets_bytes();
     let answers = u64::from(report.returned) + u64::from(report.duplicate);
+    let (target, reflector) = match line.target {
+        Target::Collector => (PathTarget::Collector, None),
+        Target::Reflector(address) => (PathTarget::Stamp, Some(address)),
+    };
     let dms = |us: u32| clamp((u64::from(us) + 50) / 100);
     let [rtt_min_dms, rtt_mean_dms, rtt_max_dms] = report.rtt_us.map(dms);
     PathInterval {
         started: wall.stamp(report.started),
         duration_ms: u32::try_from(report.ended.since(report.started).as_millis())
             .unwrap_or(u32::MAX),
-        target: PathTarget::Collector,
+        target,
         sent: report.sent,
         lost_up: report.lost_up,
         lost_down: report.lost_down,
@@ -304,9 +415,9 @@ fn record(report: &Report, head_bytes: u16, wall: WallOffset) -> PathInterval {
             reordered_up: report.reordered_up,
             reordered_down: report.reordered_down,
             duplicate: report.duplicate,
-            wire_bytes: clamp(probes + answers * (packet + ECHO_BYTES as u64)),
+            wire_bytes: clamp(u64::from(report.sent) * probe_bytes + answers * answer_bytes),
         }),
-        reflector: None,
+        reflector,
         connection: report.connection,
     }
 }
@@ -325,7 +436,7 @@ mod tests {
     fn line() -> Line {
         let figures =
             Figures { rtt_us: 30_000, sent_packets: 100, mtu: 1_452, ..Figures::default() };
-        Line { head_bytes: 28, figures }
+        Line { target: Target::Collector, head_bytes: 28, beside_bytes: 0, figures }
     }
 
     fn echo(probe: u32, now: Moment) -> Vec<u8> {
@@ -358,10 +469,10 @@ mod tests {
     #[test]
     fn round_over_ipv4_lets_3_6_probes_a_second_leave() {
         // Probe 28 + 28 + 6 + 8, echo 28 + 28 + 34 + 8, the agent's own ack 28 + 26 + 8.
-        assert_eq!(round_bytes(28), 70 + 98 + 62);
-        assert_eq!(round_bytes(48), 230 + 3 * 20);
-        assert_eq!(spacing(round_bytes(28)), Duration::from_millis(276));
-        assert_eq!(spacing(round_bytes(48)), Duration::from_millis(348));
+        let bytes = |head_bytes| Line { head_bytes, ..line() }.round_bytes();
+        assert_eq!((bytes(28), bytes(48)), (70 + 98 + 62, 230 + 3 * 20));
+        assert_eq!(spacing(bytes(28)), Duration::from_millis(276));
+        assert_eq!(spacing(bytes(48)), Duration::from_millis(348));
     }
 
     #[test]
@@ -475,6 +586,82 @@ mod tests {
         assert_eq!(prober.poll_record(WallOffset::NONE), None);
         prober.handle_line(line(), HALF, now);
         assert_eq!(prober.poll_transmit(HALF, now).unwrap().sequence, 0);
+        assert_eq!(prober.counters().strange, 1);
+    }
+
+    const REFLECTOR: &str = "192.0.2.9:862";
+
+    fn reply(sequence: u32, number: u32, now: Moment) -> [u8; PACKET_BYTES] {
+        use roomtone_protocol::stamp::{Request, Timestamp};
+        let sent = Timestamp::of_unix_us(now.as_micros() + 150);
+        let received_bits = Timestamp::of_unix_us(now.as_micros()).bits;
+        let request = Request { sequence, sent, ssid: 0 };
+        let mut bytes = [0; PACKET_BYTES];
+        Reply { sequence: number, sent, received_bits, request, ttl: 60 }
+            .encode(&mut bytes)
+            .unwrap();
+        bytes
+    }
+
+    /// Sends 20 requests, of which `answer` tells the reflector's number, and returns the record.
+    fn reflected(answer: impl Fn(u32) -> Option<u32>) -> PathInterval {
+        let (mut prober, mut now) = (Prober::new(CALL), Moment::from_nanos(1_000_000_000));
+        let target = Target::Reflector(REFLECTOR.parse().unwrap());
+        prober.handle_line(Line { target, beside_bytes: 290, ..line() }, HALF, now);
+        for n in 0..20 {
+            now = prober.poll_timeout(now).unwrap().0;
+            assert_eq!(prober.poll_transmit(HALF, now).unwrap().sequence, n);
+            prober.handle_sent(now);
+            if let Some(number) = answer(n) {
+                let there = now + Duration::from_millis(10);
+                prober
+                    .handle_reply(&reply(n, number, there), there + Duration::from_micros(10_150));
+            }
+        }
+        prober.handle_line_end(now + Duration::from_secs(10));
+        prober.poll_record(WallOffset::NONE).unwrap()
+    }
+
+    #[test]
+    fn reflector_that_counts_tells_the_direction_of_a_loss() {
+        // Request 4 does not arrive, the replies to 9 and 10 do not come back; from 5 on it is one behind.
+        let record = reflected(|n| match n {
+            4 | 9 | 10 => None,
+            _ => Some(n - u32::from(n > 4)),
+        });
+        assert_eq!((record.target, record.reflector), (PathTarget::Stamp, REFLECTOR.parse().ok()));
+        assert_eq!((record.sent, record.lost_up, record.lost_down), (20, 1, 2));
+        // 10 ms there and back; the 0.15 ms at the reflector are not the path's.
+        assert_eq!((record.rtt_min_dms, record.rtt_max_dms), (200, 200));
+        assert_eq!(record.connection, None);
+        // 20 requests and 17 replies of 28 + 44 bytes.
+        assert_eq!(record.detail.unwrap().wire_bytes, 37 * 72);
+    }
+
+    #[test]
+    fn reflector_that_copies_numbers_tells_no_direction() {
+        let record = reflected(|n| (n != 4 && n != 9).then_some(n));
+        assert_eq!((record.lost_up, record.lost_down), (0, 0));
+        assert_eq!(record.detail.unwrap().unplaced, 2);
+    }
+
+    #[test]
+    fn both_targets_share_one_budget() {
+        let reflector = Line { target: Target::Reflector(REFLECTOR.parse().unwrap()), ..line() };
+        assert_eq!(reflector.round_bytes(), 144);
+        let most = [line(), reflector].map(|it| Line { head_bytes: 48, ..it }.round_bytes());
+        assert_eq!(most, ROUNDS_BYTES_MAX);
+        assert_eq!(
+            spacing(reflector.round_bytes() + line().round_bytes()),
+            Duration::from_micros(448_800)
+        );
+    }
+
+    #[test]
+    fn reply_cut_short_is_counted() {
+        let mut prober = Prober::new(CALL);
+        prober.handle_line(line(), HALF, Moment::ORIGIN);
+        prober.handle_reply(&[0; PACKET_BYTES - 1], Moment::ORIGIN);
         assert_eq!(prober.counters().strange, 1);
     }
 }

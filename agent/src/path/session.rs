@@ -250,6 +250,17 @@ impl Session {
         }
     }
 
+    /// Of the `count` probes from `first` on, `arrived` arrived at the target; which of them, nothing tells.
+    pub fn handle_gap(&mut self, first: u32, count: u32, arrived: u32) {
+        for n in 0..count.min(PROBES_MAX as u32) {
+            let Some(at) = self.index(first.wrapping_add(n)) else { continue };
+            let fate = &mut self.probes[at].fate;
+            if let Fate::Unknown | Fate::Missing = *fate {
+                *fate = if n < arrived { Fate::Arrived } else { Fate::Missing };
+            }
+        }
+    }
+
     /// Ends the open interval, of which the connection says this, and begins the next; `call` is the one that is on
     /// from now on.
     pub fn close(&mut self, connection: Option<PathConnection>, call: Option<CallId>, now: Moment) {

@@ -8,7 +8,7 @@ use roomtone_protocol::probe::{DATAGRAM_BYTES_MAX, Datagram};
 use roomtone_protocol::record::Record;
 use tokio::sync::{mpsc, watch};
 
-use super::prober::{self, Circumstances, Prober};
+use super::prober::{self, Circumstances, Prober, Target};
 use crate::clock::Moment;
 use crate::clock::system;
 use crate::uplink::quic::Line;
@@ -16,11 +16,13 @@ use crate::uplink::quic::Line;
 /// Records on their way to the spool, at most: what ends with a connection at worst.
 pub const RECORDS_MAX: usize = 16;
 
-/// Probes until nobody tells the circumstances any more, then tells what is left.
+/// Probes until nobody tells the circumstances any more, then tells what is left. `beside_bytes` is what a round to
+/// another target takes of the same budget.
 pub async fn run(
     mut lines: watch::Receiver<Option<Line>>,
     mut circumstances: watch::Receiver<Circumstances>,
     records: mpsc::Sender<Record>,
+    beside_bytes: u64,
 ) {
     let mut prober = Prober::new(*circumstances.borrow_and_update());
     let mut line: Option<Line> = None;
@@ -50,7 +52,7 @@ pub async fn run(
                     break;
                 }
                 let next = lines.borrow_and_update().clone();
-                line = take_up(&mut prober, line.as_ref(), next);
+                line = take_up(&mut prober, line.as_ref(), next, beside_bytes);
             }
             changed = circumstances.changed() => {
                 if changed.is_err() {
@@ -69,7 +71,12 @@ pub async fn run(
 }
 
 /// Ends what the line before was for, and begins with the next one.
-fn take_up(prober: &mut Prober, before: Option<&Line>, next: Option<Line>) -> Option<Line> {
+fn take_up(
+    prober: &mut Prober,
+    before: Option<&Line>,
+    next: Option<Line>,
+    beside_bytes: u64,
+) -> Option<Line> {
     let now = system::now();
     note_figures(prober, before);
     prober.handle_line_end(now);
@@ -78,7 +85,12 @@ fn take_up(prober: &mut Prober, before: Option<&Line>, next: Option<Line>) -> Op
         tracing::info!("the collector takes no path probes, it is of an earlier version");
         return None;
     }
-    let line = prober::Line { head_bytes: next.head_bytes(), figures: next.figures() };
+    let line = prober::Line {
+        target: Target::Collector,
+        head_bytes: next.head_bytes(),
+        beside_bytes,
+        figures: next.figures(),
+    };
     prober.handle_line(line, random(now), now);
     Some(next)
 }
@@ -111,7 +123,7 @@ fn note_figures(prober: &mut Prober, line: Option<&Line>) {
 }
 
 /// Hands on what there is to tell; an error where nobody takes it.
-async fn tell(
+pub(super) async fn tell(
     prober: &mut Prober,
     records: &mpsc::Sender<Record>,
 ) -> Result<(), mpsc::error::SendError<Record>> {
@@ -141,6 +153,6 @@ async fn received(line: Option<&Line>, buffer: &mut [u8]) -> Option<usize> {
 }
 
 /// Chance for spacings; a system without any has a clock that differs from its neighbours'.
-fn random(now: Moment) -> u64 {
+pub(super) fn random(now: Moment) -> u64 {
     getrandom::u64().unwrap_or_else(|_| now.as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

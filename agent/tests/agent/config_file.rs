@@ -123,6 +123,7 @@ constant_signal = \"7s\"
 episode_healthy = \"20s\"
 [path]
 probe = false
+reflector = \"[2001:db8::3]:862\"
 [host]
 watch = false
 [context]
