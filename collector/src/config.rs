@@ -68,6 +68,8 @@ pub enum Kind {
     },
     /// A path that may be empty, which is its default.
     OptionalPath,
+    /// An IP address and port, which may be empty, which is its default.
+    OptionalAddress,
     /// A host name or address with a port, which may be empty, which is its default.
     OptionalReach,
     /// True or false.
@@ -157,6 +159,12 @@ pub const REFERENCE: &[OptionReference] = &[
         help: "whether only endpoints of the registry are heard; false lets in any certificate of tls.client_ca, as development ones",
     },
     OptionReference {
+        key: "stamp.listen",
+        kind: Kind::OptionalAddress,
+        unit: "address:port",
+        help: "UDP address where requests of STAMP (RFC 8762) are answered; routers use port 862",
+    },
+    OptionReference {
         key: "limits.connections_max",
         kind: Kind::Number { default: 10_000, min: 1, max: 1_000_000 },
         unit: "connections",
@@ -229,6 +237,8 @@ pub struct Config {
     pub registry: PathBuf,
     /// `identity.required`.
     pub required: Required,
+    /// `stamp.listen`, if it is set.
+    pub stamp: Option<SocketAddr>,
     /// `limits.*`.
     pub limits: Limits,
     /// `limits.endpoint_burst` and `limits.endpoint_pace`.
@@ -341,6 +351,7 @@ impl Config {
             authority_key: values.optional_path("identity.authority_key")?,
             registry: values.store_path("identity.registry")?,
             required: values.flag("identity.required")?,
+            stamp: values.optional_address("stamp.listen")?,
             limits: Limits {
                 connections_max: values.number("limits.connections_max")? as usize,
                 handshakes_max: values.number("limits.handshakes_max")? as usize,
@@ -373,7 +384,7 @@ pub fn reference_text() -> String {
                 (format!("\"{default}\""), format!("{min}..={max}"))
             }
             Kind::Word { default, words } => (default.to_owned(), words.join("|")),
-            Kind::OptionalPath | Kind::OptionalReach => {
+            Kind::OptionalPath | Kind::OptionalReach | Kind::OptionalAddress => {
                 ("\"\"".to_owned(), format!("{}, or empty", option.unit))
             }
             Kind::Flag(default) => (default.to_string(), "true|false".to_owned()),
@@ -443,6 +454,14 @@ impl Values<'_> {
             let expected = "an address and port like \"[::]:4433\" or \"0.0.0.0:4433\"";
             self.wrong(key, expected.to_owned(), value)
         })
+    }
+
+    fn optional_address(&self, key: &'static str) -> Result<Option<SocketAddr>, ConfigError> {
+        let (Kind::OptionalAddress, value) = self.option(key) else { unreachable!("{key}") };
+        let Some(value) = value.filter(|value| value.as_str() != Some("")) else { return Ok(None) };
+        let expected = "an address and port like \"[::]:862\"";
+        let found = value.as_str().and_then(|text| text.parse().ok());
+        found.map(Some).ok_or_else(|| self.wrong(key, expected.to_owned(), value))
     }
 
     fn path(&self, key: &'static str) -> Result<PathBuf, ConfigError> {
@@ -624,6 +643,7 @@ mod tests {
             ("[identity]\nrequired = 1", "must be true or false, found 1"),
             ("[identity]\naddress = \"rooms\"", "must be a host and port like"),
             ("[identity]\nauthority_key = 3", "must be a path, found 3"),
+            ("[stamp]\nlisten = \"862\"", "must be an address and port like \"[::]:862\", found"),
             ("\n[store", "is not TOML: line 2: "),
         ] {
             let error = parse(text).unwrap_err();

@@ -22,6 +22,7 @@ pub mod likeness;
 pub mod naming;
 pub mod networks;
 pub mod private_file;
+pub mod reflector;
 pub mod report;
 pub mod server;
 pub mod store;

@@ -36,6 +36,7 @@ use crate::judge::again::{AgainError, Bench};
 use crate::judge::shelf::Shelf;
 use crate::judge::touched::{self, Touches};
 use crate::judge::{book as verdicts, live};
+use crate::reflector::{ReflectError, Reflector};
 use crate::store::StoreError;
 use crate::store::sqlite::{SqliteReader, SqliteStore};
 use crate::systemd::Supervisor;
@@ -61,6 +62,9 @@ pub enum ServeError {
     /// The address cannot be used.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The reflector's address cannot be used.
+    #[error(transparent)]
+    Reflect(#[from] ReflectError),
     /// The admin socket cannot be used.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -128,16 +132,22 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         let (room, since) = (queue.room(), Instant::now());
         let desk = Desk { downlinks, fleet, links, pacer, registrar, room, since };
         let admin = AdminSocket::bind(&config.admin_socket).await?;
+        let reflector = match config.stamp {
+            Some(address) => Some(Reflector::bind(address).await?),
+            None => None,
+        };
         // Tests and scripts wait for this line; with port 0 it tells the port.
         tracing::info!(
             address = %listener.local_address(),
+            stamp = reflector.as_ref().and_then(|it| it.local_address().ok()).map(tracing::field::display),
             version = env!("CARGO_PKG_VERSION"),
             "ready"
         );
         supervisor.ready();
         supervisor.status("taking records");
         let admin = (admin, desk);
-        run_until_signal(listener, admin, renewal, (&writer, queue), &supervisor).await
+        let listening = (listener, reflector);
+        run_until_signal(listening, admin, renewal, (&writer, queue), &supervisor).await
     });
     rounds.finish();
     // Every queue is gone by now, so the writer finishes what it has and ends; the runtime lives until then.
@@ -244,7 +254,7 @@ impl Keys {
 }
 
 async fn run_until_signal(
-    listener: QuicListener,
+    (listener, reflector): (QuicListener, Option<Reflector>),
     (admin, desk): (AdminSocket, Desk),
     mut renewal: Option<ServerRenewal>,
     (writer, queue): (&thread::JoinHandle<()>, WriterQueue),
@@ -258,6 +268,7 @@ async fn run_until_signal(
         (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     let (stop, shutdown) = watch::channel(false);
     let listening = tokio::spawn(admin.run(desk, shutdown.clone()));
+    let reflecting = reflector.map(|it| tokio::spawn(it.run(shutdown.clone())));
     let mut serving = tokio::spawn(listener.run(shutdown));
     let mut look = tokio::time::interval(WRITER_LOOK);
     let mut renew = tokio::time::interval(RENEWAL_LOOK);
@@ -289,6 +300,9 @@ async fn run_until_signal(
     let _ = round.await;
     let _ = stop.send(true);
     let _ = listening.await;
+    if let Some(reflecting) = reflecting {
+        let _ = reflecting.await;
+    }
     let _ = serving.await;
     Ok(())
 }

@@ -231,6 +231,7 @@ const CORES: &[&str] = &[
     "collector/src/naming.rs",
     "collector/src/networks.rs",
     "collector/src/networks/",
+    "collector/src/reflector/sessions.rs",
     "collector/src/report/watch.rs",
     "collector/src/store/code.rs",
     "collector/src/store/ledger.rs",

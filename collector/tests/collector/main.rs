@@ -19,4 +19,5 @@ mod networks;
 mod probes;
 mod process;
 mod readme;
+mod reflector;
 mod verdicts;

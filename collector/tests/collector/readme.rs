@@ -32,6 +32,11 @@ fn table() -> String {
                 "\"\"".to_owned(),
                 "from the config file's folder; empty for none".to_owned(),
             ),
+            Kind::OptionalAddress => (
+                "address:port",
+                "\"\"".to_owned(),
+                "an IP address and a port; empty for none".to_owned(),
+            ),
             Kind::OptionalReach => ("host:port", "\"\"".to_owned(), "empty for none".to_owned()),
             Kind::Rules(default) => (
                 "rule set",
