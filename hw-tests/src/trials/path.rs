@@ -106,7 +106,7 @@ impl Pair {
     fn call(&self, arguments: &[&str]) -> Result<()> {
         let mut command = self.near.program("roomtone-agent");
         command.arg("call").args(arguments);
-        command.arg("--config").arg(self.folder.join("agent.toml"));
+        command.arg("--socket").arg(self.folder.join("agent.sock"));
         output(&mut command, [""; 0]).map(drop)
     }
 
