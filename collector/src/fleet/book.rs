@@ -266,7 +266,8 @@ impl Book {
     /// Makes a scope's next revision of what it sets now; `None` where neither that nor the share changes.
     ///
     /// # Errors
-    /// [`BookError::Settings`] where `edit` refuses; [`BookError::Row`] where it builds on what this version cannot read.
+    /// [`BookError::Settings`] where `edit` refuses; [`BookError::Row`] where it builds on what this version cannot
+    /// read.
     pub fn revise(
         &mut self,
         scope: &Scope,

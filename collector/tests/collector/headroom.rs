@@ -1,5 +1,5 @@
-//! A disk that runs out of space and an endpoint that would fill it: records wait at the agents, everybody else goes on,
-//! and nothing is lost.
+//! A disk that runs out of space and an endpoint that would fill it: records wait at the agents, everybody else goes
+//! on, and nothing is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
