@@ -197,7 +197,7 @@ pub const REFERENCE: &[OptionDoc] = &[
         unit: "host:port",
         default: "\"\"",
         range: "a host name or address (IPv6 in brackets) and a port of 1 to 65535; empty for none",
-        what: "a STAMP reflector (RFC 8762) that is probed too, within the same 8 kbit/s; routers use port 862",
+        what: "a STAMP reflector (RFC 8762) that is probed too, within the same 8 kbit/s",
     },
     OptionDoc {
         key: "host.watch",
