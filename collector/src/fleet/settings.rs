@@ -339,7 +339,7 @@ mod tests {
         let longest = format!("\"{}\"", "x".repeat(VALUE_BYTES_MAX - 2));
         let values = (0..KEYS.len()).map(|place| (place, longest.clone())).collect();
         let text = Settings { values, later: None }.text();
-        assert_eq!(text.matches('[').count(), 6);
+        assert_eq!(text.matches('[').count(), 7);
         assert!(text.len() <= CONFIGURATION_BYTES_MAX, "{} bytes", text.len());
     }
 
