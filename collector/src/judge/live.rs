@@ -187,3 +187,126 @@ impl Judge {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use roomtone_protocol::call::{CallCloseReason, CallClosed, CallOpened, CallPurpose};
+    use roomtone_protocol::id::{CallId, EndpointId, Epoch, RecordId, Sequence};
+    use roomtone_protocol::record::Record;
+    use roomtone_protocol::time::Stamp;
+
+    use super::*;
+    use crate::classify::rules::{DEFAULT, built_in};
+    use crate::classify::verdict::{Rating, Why};
+    use crate::judge::book::{self, Book};
+    use crate::judge::shelf::Shelf;
+    use crate::judge::touched::{TellingStore, telling};
+    use crate::store::sqlite::{SqliteReader, SqliteStore};
+    use crate::store::{Attach, Content, Incoming, LinkTransport, Operation, Store};
+
+    /// 2026-11-22T12:00:00Z.
+    const NOW_US: u64 = 1_795_348_800_000_000;
+    const ENDPOINT: EndpointId = EndpointId([1; 16]);
+    const RETENTION_DAYS: u32 = 30;
+
+    /// A judge at noon and the store that it listens to.
+    fn judge(folder: &tempfile::TempDir) -> (Judge, TellingStore) {
+        let store = SqliteStore::open(folder.path(), RETENTION_DAYS, NOW_US - DAY_US).unwrap();
+        let (mut store, touches) = telling(Box::new(store));
+        let attach = Attach {
+            endpoint: ENDPOINT,
+            name: "oslo-4".to_owned(),
+            agent_version: "0.1.0".to_owned(),
+            transport: LinkTransport::Quic,
+            remote: "[2001:db8::7]:50000".parse().unwrap(),
+            epoch: Epoch(1),
+        };
+        store.commit(&[Operation::Attach(attach)], NOW_US - DAY_US).unwrap();
+        let bench = Bench {
+            reader: SqliteReader::open(folder.path()).unwrap(),
+            book: Book::open(&folder.path().join(book::FILE)).unwrap(),
+            rules: built_in(DEFAULT).unwrap(),
+            shelf: Shelf::new(folder.path()),
+            wall_us: || NOW_US,
+        };
+        let judge = Judge {
+            bench,
+            touches,
+            retention_days: RETENTION_DAYS,
+            pending: BTreeMap::new(),
+            past: None,
+            silent: None,
+            is_lost: true,
+            tended: None,
+            failures: 0,
+        };
+        (judge, store)
+    }
+
+    fn record(sequence: u32, record: Record) -> Operation {
+        let id = RecordId { epoch: Epoch(1), sequence: Sequence(sequence) };
+        let content = Content::Known(Box::new(record));
+        Operation::Record(Incoming { endpoint: ENDPOINT, id, content })
+    }
+
+    fn opened(call: u64) -> Record {
+        let opened = Stamp { wall_us: NOW_US - DAY_US, uptime_us: 5 };
+        Record::CallOpened(CallOpened { call: CallId(call), opened, purpose: CallPurpose::Meeting })
+    }
+
+    fn closed(call: u64) -> Record {
+        let closed = Stamp { wall_us: NOW_US - DAY_US + 9, uptime_us: 14 };
+        let reason = CallCloseReason::Idle;
+        Record::CallClosed(CallClosed { call: CallId(call), closed, reason, legs: 0 })
+    }
+
+    fn why(judge: &Judge, call: u64) -> Option<Why> {
+        let found = judge.bench.book.verdict((ENDPOINT, CallId(call)), DEFAULT).unwrap()?;
+        assert_eq!(found.verdict.call.rating, Rating::Unavailable, "no leg was told");
+        found.verdict.call.why
+    }
+
+    /// An hour: [`SILENT_AFTER`]. Call 1 was heard of two hours ago, call 2 half an hour ago.
+    #[test]
+    fn call_whose_end_is_never_told_is_judged_after_an_hour() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut judge, mut store) = judge(&folder);
+        let hour_us = 3_600_000_000;
+        store.commit(&[record(0, opened(1))], NOW_US - 2 * hour_us).unwrap();
+        store.commit(&[record(1, opened(2))], NOW_US - hour_us / 2).unwrap();
+        judge.round().unwrap();
+        assert_eq!((why(&judge, 1), why(&judge, 2)), (Some(Why::EndpointGone), None));
+        // Its end comes after all.
+        store.commit(&[record(2, closed(1))], NOW_US - 1).unwrap();
+        assert!(judge.gather());
+        judge.round().unwrap();
+        assert_eq!(why(&judge, 1), Some(Why::NoLegs));
+    }
+
+    /// 450 calls in one group, with one moment of receipt: three pages of 200 at most.
+    #[test]
+    fn calls_that_were_not_told_are_found_page_by_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut judge, mut store) = judge(&folder);
+        let group: Vec<_> = (0..450).map(|it| record(it, closed(it.into()))).collect();
+        store.commit(&group, NOW_US - 10).unwrap();
+        // Nobody listened.
+        while judge.touches.wait(Duration::ZERO).is_ok() {}
+        let judged = |judge: &Judge| (0..450).filter(|it| why(judge, *it).is_some()).count();
+        let mut counts = Vec::new();
+        for _ in 0..3 {
+            judge.round().unwrap();
+            counts.push(judged(&judge));
+        }
+        assert_eq!(counts, [200, 400, 450]);
+        assert_eq!(judge.past, None);
+    }
+
+    #[test]
+    fn judge_ends_with_the_store_that_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut judge, store) = judge(&folder);
+        drop(store);
+        assert!(!judge.gather());
+    }
+}
