@@ -689,14 +689,17 @@ impl Exchange {
         }
     }
 
-    /// Ends the flush early where nothing is left to wait for.
+    /// Ends the flush early where nothing is left to wait for: an answer to a renewal that is dropped has made a
+    /// certificate that nobody has, and spent one of the few that an endpoint is given.
     fn settle_flush(&mut self, now: Moment) {
         if self.flush_until.is_none() {
             return;
         }
         match &self.phase {
             Phase::Waiting { .. } => self.phase = Phase::Finished,
-            Phase::Flowing(flow) if flow.caught_up && self.window.is_empty() => {
+            Phase::Flowing(flow)
+                if flow.caught_up && self.window.is_empty() && flow.renew_until.is_none() =>
+            {
                 self.close(Cause::Shutdown, now);
             }
             Phase::Flowing(_)

@@ -665,6 +665,29 @@ fn end_waits_for_the_last_acks_and_not_longer_than_2_s() {
 }
 
 #[test]
+fn end_waits_for_the_answer_to_a_renewal_and_not_longer_than_2_s() {
+    let asking = || {
+        let mut exchange = flowing(0, 0);
+        exchange.handle_read(&[], at(0), START);
+        assert!(exchange.handle_renewal(csr(), START));
+        exchange.handle_shutdown(START);
+        exchange.handle_read(&[], at(0), START);
+        assert_eq!(events(&mut exchange), [], "it waits");
+        exchange
+    };
+    let mut answered = asking();
+    answered.handle_bytes(&renewed(), START + secs(1));
+    let Message::RenewReply(reply) = renew_reply() else { unreachable!() };
+    assert_eq!(
+        events(&mut answered),
+        [Event::Renewed(Some(Box::new(reply))), Event::Close(Cause::Shutdown)]
+    );
+    let mut unanswered = asking();
+    unanswered.handle_timeout(START + secs(2));
+    assert_eq!(events(&mut unanswered), [Event::Close(Cause::Shutdown)]);
+}
+
+#[test]
 fn end_is_immediate_where_nothing_is_left_or_nobody_is_there() {
     let mut caught_up = flowing(0, 0);
     caught_up.handle_read(&[], at(0), START);
