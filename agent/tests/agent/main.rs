@@ -22,6 +22,7 @@ mod media;
 mod media_context;
 mod network_answers;
 mod network_kinds;
+mod package_scripts;
 mod path_watch;
 mod playout;
 mod properties;
