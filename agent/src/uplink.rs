@@ -6,8 +6,8 @@
 //! one.
 //!
 //! A certificate that was renewed is used at once: the connection that brought it is left in order and the next one
-//! made with the new key. So the collector knows that the answer arrived, the key before is good for nothing any more,
-//! and whether the new one works shows while the agent is there to say so. Records wait on disk for that moment.
+//! made with the new key. So the collector knows that the answer arrived, the certificate before is not renewable any
+//! more, and whether the new one works shows while the agent is there to say so. Records wait on disk for that moment.
 //!
 //! Bounds: one read of the spool waiting to be sent, 4 KiB of bytes from the collector, the exchange's window.
 
