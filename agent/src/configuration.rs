@@ -4,15 +4,16 @@
 //! the machine's own file, which goes before it key by key.
 //!
 //! ```text
-//!                   in a call            its end                    welcomed with it
-//!  arrival ──┬──► WaitsForCall ──┬──────────────► OnTrial ─────────────────────────────► InForce
-//!            ├───────────────────┘                   │ not welcomed for TRIAL, or LIVES_MAX lives
+//!                      QUIET without a call                      welcomed with it
+//!  arrival ──┬──► WaitsForCall ──────────────────► OnTrial ─────────────────────────────► InForce
+//!            │                                       │ not welcomed for TRIAL, or LIVES_MAX lives
 //!            └──► Refused: not valid                 └──────────────────────────────────► RolledBack
 //! ```
 //! Rules, each of them tested below or in `tests/agent/configuration.rs`:
 //! - What runs is the latest arrival where it is in force or on trial, else the one that was confirmed last, else the
 //!   machine's own file alone. Nothing runs that was not valid when it came.
-//! - Nothing changes in the middle of a call: neither to a new text nor back to the old one.
+//! - Nothing changes in the middle of a call: neither to a new text nor back to the old one. The end of a call is not
+//!   enough, for the next one may begin with it; so changes wait until none has been on for [`QUIET`].
 //! - A trial is on disk before it is applied, and so is the count of lives that began with it. Where the disk does not
 //!   take that, it is not applied: a crash would forget why the agent crashes.
 //! - A text that was refused or taken back is not tried again until another one came in between.
@@ -36,10 +37,15 @@ use crate::identity::digest::sha256;
 /// Why something is not in force: one line that fits the wire and names no file of this machine.
 pub type Reason = Box<Bounded<REASON_BYTES_MAX>>;
 
-/// How long a trial waits for a Welcome. The slowest honest way to one is a pause at the ceiling of the back-off (60
-/// s), a name to resolve (5 s), eight addresses at 5 s, and a Hello's answer (10 s): 115 s. This is two of them, and
-/// 70 s for a collector that is being restarted.
+/// How long a trial waits for a Welcome. The slowest honest way to one is a pause at the ceiling of the
+/// back-off (60 s), a name to resolve (5 s), eight addresses at 5 s, and a Hello's answer (10 s): 115 s. This is two
+/// of them, and 70 s for a collector that is being restarted.
 pub const TRIAL: Duration = Duration::from_secs(300);
+
+/// How long no call must have been on before anything changes. A meeting that follows at once opens its call in the
+/// same round as the one before is closed, and word of a call is behind its packets by `tap.block_timeout`, 1 s at
+/// most, and 50 ms. This is twice as much.
+pub const QUIET: Duration = Duration::from_secs(2);
 
 /// The life of the process that gives a trial up, counted from the first that began with it: one crash may be chance.
 pub const LIVES_MAX: u8 = 3;
@@ -204,8 +210,10 @@ pub struct Keeper {
     in_call: bool,
     /// Since when the parts run with what is in force; `None` while they are being started.
     applied: Option<Moment>,
-    /// The trial's time is over, and a call is on.
+    /// The trial's time is over, and it is taken back once no call is on.
     is_overdue: bool,
+    /// When what waits is done if no call opens before; of use where [`Self::waits`] alone.
+    quiet_at: Option<Moment>,
     owes_keep: bool,
     is_restarting: bool,
 }
@@ -219,6 +227,7 @@ impl Keeper {
             in_call: false,
             applied: None,
             is_overdue: false,
+            quiet_at: None,
             owes_keep: false,
             is_restarting: false,
         };
@@ -243,6 +252,7 @@ impl Keeper {
         self.is_restarting = false;
         self.is_overdue = false;
         self.in_call = false;
+        self.await_quiet(now);
     }
 
     /// The parts cannot run: true where that was with a text on trial, which is taken back; then they may run without.
@@ -282,7 +292,7 @@ impl Keeper {
     }
 
     /// A text came from the collector, its hash proven; `verdict` holds it against the config as it is in force.
-    pub fn handle_arrival(&mut self, configuration: Configuration, verdict: Verdict) {
+    pub fn handle_arrival(&mut self, configuration: Configuration, verdict: Verdict, now: Moment) {
         // While the parts wind down the link is that of before; the next one brings it again.
         if self.is_restarting {
             return;
@@ -301,46 +311,44 @@ impl Keeper {
                 self.kept.confirmed = Some(text.clone());
                 Stage::InForce
             }
-            Verdict::Differs if self.in_call => Stage::WaitsForCall,
-            Verdict::Differs => {
-                self.is_restarting = true;
-                Stage::OnTrial { lives: 0 }
-            }
+            Verdict::Differs => Stage::WaitsForCall,
         };
         self.kept.latest = Some(Latest { text, stage });
         self.owes_keep = true;
+        self.await_quiet(now);
     }
 
     /// A call is on.
     pub fn handle_call_opened(&mut self) {
         self.in_call = true;
+        self.quiet_at = None;
     }
 
     /// No call is on any more.
-    pub fn handle_call_closed(&mut self) {
+    pub fn handle_call_closed(&mut self, now: Moment) {
         self.in_call = false;
+        self.await_quiet(now);
+    }
+
+    /// Acts on the deadline that has passed. Every call that is known of by `now` must have been told before.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.poll_timeout().is_none_or(|(due, _)| due > now) {
+            return;
+        }
         match self.stage() {
             Some(Stage::WaitsForCall) => {
                 self.is_restarting = true;
                 self.turn(Stage::OnTrial { lives: 0 });
             }
-            Some(Stage::OnTrial { .. }) if self.is_overdue => self.give_up(),
-            Some(
-                Stage::OnTrial { .. } | Stage::InForce | Stage::Refused(_) | Stage::RolledBack(_),
-            )
-            | None => {}
-        }
-    }
-
-    /// Acts on the deadline that has passed.
-    pub fn handle_timeout(&mut self, now: Moment) {
-        if self.poll_timeout().is_none_or(|(due, _)| due > now) {
-            return;
-        }
-        if self.in_call {
-            self.is_overdue = true;
-        } else {
-            self.give_up();
+            Some(Stage::OnTrial { .. }) if self.is_overdue => {
+                self.is_restarting = true;
+                self.turn(Stage::RolledBack(reason(NOT_REACHED)));
+            }
+            Some(Stage::OnTrial { .. }) => {
+                self.is_overdue = true;
+                self.await_quiet(now);
+            }
+            Some(Stage::InForce | Stage::Refused(_) | Stage::RolledBack(_)) | None => {}
         }
     }
 
@@ -361,16 +369,19 @@ impl Keeper {
         if std::mem::take(&mut self.owes_keep) {
             return Some(Act::Keep);
         }
-        (self.is_restarting && self.applied.take().is_some()).then_some(Act::Restart)
+        let restarts = self.is_restarting && self.applied.take().is_some();
+        debug_assert!(!(restarts && self.in_call), "nothing changes in a call");
+        restarts.then_some(Act::Restart)
     }
 
     /// When [`Self::handle_timeout`] must be called next, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Moment, &'static str)> {
-        let waits = matches!(self.stage(), Some(Stage::OnTrial { .. }))
-            && !self.is_overdue
-            && !self.is_restarting;
-        self.applied.filter(|_| waits).map(|since| (since + TRIAL, "trial"))
+        let since = self.applied.filter(|_| !self.is_restarting)?;
+        if self.waits() {
+            return self.quiet_at.map(|due| (due, "no call"));
+        }
+        matches!(self.stage(), Some(Stage::OnTrial { .. })).then_some((since + TRIAL, "trial"))
     }
 
     /// What must be on disk.
@@ -403,9 +414,17 @@ impl Keeper {
         }
     }
 
-    fn give_up(&mut self) {
-        self.is_restarting = true;
-        self.turn(Stage::RolledBack(reason(NOT_REACHED)));
+    /// Something is to change as soon as no call is on.
+    fn waits(&self) -> bool {
+        match self.stage() {
+            Some(Stage::WaitsForCall) => true,
+            Some(Stage::OnTrial { .. }) => self.is_overdue,
+            Some(Stage::InForce | Stage::Refused(_) | Stage::RolledBack(_)) | None => false,
+        }
+    }
+
+    fn await_quiet(&mut self, now: Moment) {
+        self.quiet_at = (!self.in_call).then_some(now + QUIET);
     }
 }
 
@@ -442,7 +461,9 @@ mod tests {
 
     /// With `text` on trial, applied at `START`.
     fn on_trial(mut keeper: Keeper, text: &str) -> Keeper {
-        keeper.handle_arrival(configuration(text), Verdict::Differs);
+        keeper.handle_arrival(configuration(text), Verdict::Differs, START);
+        assert_eq!(acts(&mut keeper), [Act::Keep]);
+        keeper.handle_timeout(START + QUIET);
         assert_eq!(acts(&mut keeper), [Act::Keep, Act::Restart]);
         keeper.handle_applied(START);
         keeper
@@ -478,6 +499,8 @@ mod tests {
         keeper.handle_timeout(START + TRIAL - Duration::from_nanos(1));
         assert_eq!((acts(&mut keeper), keeper.text().map(Text::as_str)), (vec![], Some("b")));
         keeper.handle_timeout(START + TRIAL);
+        assert_eq!((acts(&mut keeper), keeper.text().map(Text::as_str)), (vec![], Some("b")));
+        keeper.handle_timeout(START + TRIAL + QUIET);
         assert_eq!(acts(&mut keeper), [Act::Keep, Act::Restart]);
         assert_eq!(keeper.text().map(Text::as_str), Some("a"));
         assert_eq!(outcome(&keeper), Some((Outcome::RolledBack, NOT_REACHED.to_owned())));
@@ -511,11 +534,16 @@ mod tests {
     fn nothing_changes_in_the_middle_of_a_call() {
         let mut keeper = confirmed("a");
         keeper.handle_call_opened();
-        keeper.handle_arrival(configuration("b"), Verdict::Differs);
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
         assert_eq!(acts(&mut keeper), [Act::Keep]);
         assert_eq!(outcome(&keeper).unwrap().0, Outcome::WaitsForCall);
         assert_eq!(keeper.text().map(Text::as_str), Some("a"));
-        keeper.handle_call_closed();
+        assert_eq!(keeper.poll_timeout(), None, "it waits for the call's end");
+        keeper.handle_call_closed(START);
+        assert_eq!(keeper.poll_timeout(), Some((START + QUIET, "no call")));
+        keeper.handle_timeout(START + QUIET - Duration::from_nanos(1));
+        assert_eq!(acts(&mut keeper), []);
+        keeper.handle_timeout(START + QUIET);
         assert_eq!(acts(&mut keeper), [Act::Keep, Act::Restart]);
         keeper.handle_applied(START);
         assert_eq!(keeper.text().map(Text::as_str), Some("b"));
@@ -523,16 +551,61 @@ mod tests {
         keeper.handle_call_opened();
         keeper.handle_timeout(START + TRIAL);
         assert_eq!((acts(&mut keeper), keeper.poll_timeout()), (vec![], None));
-        keeper.handle_call_closed();
+        keeper.handle_call_closed(START + TRIAL);
+        keeper.handle_timeout(START + TRIAL + QUIET);
         assert_eq!(acts(&mut keeper), [Act::Keep, Act::Restart]);
         assert_eq!(keeper.text().map(Text::as_str), Some("a"));
+    }
+
+    #[test]
+    fn meeting_that_follows_at_once_is_not_cut_in_two() {
+        let mut keeper = confirmed("a");
+        keeper.handle_call_opened();
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
+        // One call is closed and the next one opened by the same event.
+        keeper.handle_call_closed(START);
+        keeper.handle_call_opened();
+        keeper.handle_timeout(START + TRIAL);
+        assert_eq!((acts(&mut keeper), keeper.poll_timeout()), (vec![Act::Keep], None));
+        assert_eq!(outcome(&keeper).unwrap().0, Outcome::WaitsForCall);
+        assert_eq!(keeper.text().map(Text::as_str), Some("a"));
+    }
+
+    #[test]
+    fn overdue_trial_is_not_taken_back_in_the_meeting_that_follows_at_once() {
+        let mut keeper = on_trial(confirmed("a"), "b");
+        keeper.handle_call_opened();
+        keeper.handle_timeout(START + TRIAL);
+        keeper.handle_call_closed(START + TRIAL);
+        keeper.handle_call_opened();
+        keeper.handle_timeout(START + TRIAL * 2);
+        assert_eq!((acts(&mut keeper), keeper.poll_timeout()), (vec![], None));
+        assert_eq!(outcome(&keeper).unwrap().0, Outcome::OnTrial);
+        // A collector that comes back in that meeting confirms it after all.
+        keeper.handle_welcomed();
+        keeper.handle_call_closed(START + TRIAL * 2);
+        assert_eq!((acts(&mut keeper), keeper.poll_timeout()), (vec![Act::Keep], None));
+        assert_eq!(outcome(&keeper).unwrap().0, Outcome::InForce);
+    }
+
+    #[test]
+    fn call_whose_word_comes_after_a_text_is_not_cut_in_two() {
+        let mut keeper = confirmed("a");
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
+        assert_eq!(
+            (acts(&mut keeper), outcome(&keeper).unwrap().0),
+            (vec![Act::Keep], Outcome::WaitsForCall)
+        );
+        keeper.handle_call_opened();
+        keeper.handle_timeout(START + QUIET);
+        assert_eq!((acts(&mut keeper), keeper.poll_timeout()), (vec![], None));
     }
 
     #[test]
     fn what_waited_for_a_call_is_on_trial_in_the_next_life() {
         let mut keeper = confirmed("a");
         keeper.handle_call_opened();
-        keeper.handle_arrival(configuration("b"), Verdict::Differs);
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
         let keeper = running(keeper.kept().clone());
         assert_eq!(outcome(&keeper).unwrap().0, Outcome::OnTrial);
         assert_eq!(keeper.text().map(Text::as_str), Some("b"));
@@ -541,11 +614,11 @@ mod tests {
     #[test]
     fn refused_text_changes_nothing_and_is_told_once() {
         let mut keeper = confirmed("a");
-        keeper.handle_arrival(configuration("b"), Verdict::Refused(reason("no\nsuch key")));
+        keeper.handle_arrival(configuration("b"), Verdict::Refused(reason("no\nsuch key")), START);
         assert_eq!(acts(&mut keeper), [Act::Keep]);
         assert_eq!(outcome(&keeper), Some((Outcome::Refused, "nosuch key".to_owned())));
         assert_eq!(keeper.text().map(Text::as_str), Some("a"));
-        keeper.handle_arrival(configuration("b"), Verdict::Differs);
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
         assert_eq!(acts(&mut keeper), [], "the same again is not tried");
     }
 
@@ -553,20 +626,22 @@ mod tests {
     fn what_was_taken_back_may_come_again_after_another() {
         let mut keeper = on_trial(confirmed("a"), "b");
         keeper.handle_timeout(START + TRIAL);
+        keeper.handle_timeout(START + TRIAL + QUIET);
         acts(&mut keeper);
         keeper.handle_applied(START);
-        keeper.handle_arrival(configuration("b"), Verdict::Differs);
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
         assert_eq!(acts(&mut keeper), []);
-        keeper.handle_arrival(configuration("a"), Verdict::Same);
+        keeper.handle_arrival(configuration("a"), Verdict::Same, START);
         assert_eq!(outcome(&keeper).unwrap().0, Outcome::InForce);
-        keeper.handle_arrival(configuration("b"), Verdict::Differs);
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
+        keeper.handle_timeout(START + QUIET);
         assert_eq!(acts(&mut keeper), [Act::Keep, Act::Restart]);
     }
 
     #[test]
     fn text_that_changes_nothing_is_in_force_without_a_restart() {
         let mut keeper = running(Kept::default());
-        keeper.handle_arrival(configuration(""), Verdict::Same);
+        keeper.handle_arrival(configuration(""), Verdict::Same, START);
         assert_eq!(acts(&mut keeper), [Act::Keep]);
         assert_eq!(keeper.state(hash("")).in_force, Some(hash("")));
     }
@@ -574,9 +649,10 @@ mod tests {
     #[test]
     fn word_of_the_old_link_neither_confirms_nor_replaces_what_is_about_to_be_tried() {
         let mut keeper = confirmed("a");
-        keeper.handle_arrival(configuration("b"), Verdict::Differs);
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
+        keeper.handle_timeout(START + QUIET);
         keeper.handle_welcomed();
-        keeper.handle_arrival(configuration("c"), Verdict::Differs);
+        keeper.handle_arrival(configuration("c"), Verdict::Differs, START);
         assert_eq!(acts(&mut keeper), [Act::Keep, Act::Restart]);
         keeper.handle_welcomed();
         assert_eq!(outcome(&keeper).unwrap().0, Outcome::OnTrial);
@@ -587,7 +663,8 @@ mod tests {
     fn parts_that_do_not_start_give_the_trial_up_at_once_and_nothing_else() {
         let mut keeper = confirmed("a");
         assert!(!keeper.handle_failed("no tap"));
-        keeper.handle_arrival(configuration("b"), Verdict::Differs);
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
+        keeper.handle_timeout(START + QUIET);
         acts(&mut keeper);
         assert!(keeper.handle_failed("no tap"));
         assert_eq!(keeper.text().map(Text::as_str), Some("a"));
@@ -604,7 +681,14 @@ mod tests {
     #[test]
     fn disk_that_keeps_nothing_lets_nothing_be_tried() {
         let mut keeper = confirmed("a");
-        keeper.handle_arrival(configuration("b"), Verdict::Differs);
+        keeper.handle_arrival(configuration("b"), Verdict::Differs, START);
+        assert_eq!(keeper.poll_act(), Some(Act::Keep));
+        keeper.handle_unkept();
+        assert_eq!(
+            (acts(&mut keeper), outcome(&keeper).unwrap().0),
+            (vec![], Outcome::WaitsForCall)
+        );
+        keeper.handle_timeout(START + QUIET);
         assert_eq!(keeper.poll_act(), Some(Act::Keep));
         keeper.handle_unkept();
         assert_eq!(acts(&mut keeper), []);
@@ -615,7 +699,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_again_and_every_cut_of_it_is_refused() {
         let mut keeper = confirmed("log.level = \"info\"\n");
-        keeper.handle_arrival(configuration("é\u{1}"), Verdict::Refused(reason("why")));
+        keeper.handle_arrival(configuration("é\u{1}"), Verdict::Refused(reason("why")), START);
         let bytes = keeper.kept().encode();
         assert_eq!(Kept::decode(&bytes).as_ref(), Ok(keeper.kept()));
         for length in 0..bytes.len() {
@@ -627,8 +711,11 @@ mod tests {
         // The worst text: each byte is escaped by six.
         let worst = "\u{1}".repeat(2048);
         let mut keeper = confirmed(&worst);
-        keeper
-            .handle_arrival(configuration(&worst.replacen('\u{1}', "\u{2}", 1)), Verdict::Differs);
+        keeper.handle_arrival(
+            configuration(&worst.replacen('\u{1}', "\u{2}", 1)),
+            Verdict::Differs,
+            START,
+        );
         assert!(keeper.kept().encode().len() <= KEPT_BYTES_MAX);
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::audio::selftest::Report;
 use crate::audio::watch::{self, Call, DeviceWatch};
-use crate::clock::system;
+use crate::clock::{Moment, system};
 use crate::config::Config;
 use crate::config::layers::Local;
 use crate::context::{self, Desk};
@@ -424,13 +424,7 @@ impl Journal<'_, '_> {
             let steward_due = self.steward.poll_timeout().map(|at| at.since(system::now()));
             tokio::select! {
                 noticed = events.recv() => match noticed {
-                    Some(noticed) => {
-                        self.note(noticed);
-                        // What one round of the tap brought is one write.
-                        while let Ok(noticed) = events.try_recv() {
-                            self.note(noticed);
-                        }
-                    }
+                    Some(noticed) => self.note(noticed),
                     None => break,
                 },
                 record = devices.recv(), if watched => {
@@ -493,7 +487,7 @@ impl Journal<'_, '_> {
                 }
             }
             self.write();
-            if self.attend(stop) && ended.is_none() {
+            if self.attend(stop, heard) && ended.is_none() {
                 ended = Some(Ended::SetAnew);
                 stop.stop();
             }
@@ -518,7 +512,7 @@ impl Journal<'_, '_> {
     }
 
     /// Lets the steward see what there is to see; true where it wants the parts to be started again.
-    fn attend(&mut self, stop: &observe::Handle) -> bool {
+    fn attend(&mut self, stop: &observe::Handle, heard: Moment) -> bool {
         let (tap, spool) = (stop.tap(), self.spool.borrow().stats());
         let glance = Glance {
             tap_received: tap.received,
@@ -528,7 +522,13 @@ impl Journal<'_, '_> {
             is_spool_stuck: self.owes_sync,
             is_blind: self.calls.as_ref().is_some_and(watch::Handle::is_blind),
         };
-        let is_over = self.steward.attend(&glance, spool.bytes);
+        let is_over = self.steward.attend(&glance, spool.bytes, heard);
+            // What one round of the tap brought is one write; and a call that has begun is known before anything is
+            // decided, whichever branch was taken and however slow the disk was.
+            while let Ok(noticed) = events.try_recv() {
+                self.note(noticed);
+            }
+            let heard = system::now();
         let is_sparing = self.steward.is_strained();
         if is_sparing != self.is_sparing {
             self.is_sparing = is_sparing;

@@ -116,6 +116,7 @@ mod tests {
     use roomtone_protocol::configuration::Configuration;
 
     use super::*;
+    use crate::clock::Moment;
     use crate::configuration::{Keeper, Verdict, reason};
 
     fn local() -> Local {
@@ -125,7 +126,7 @@ mod tests {
 
     fn arrive(keeper: &mut Keeper, text: &str, verdict: Verdict) {
         let configuration = Configuration { hash: hash(text), text: text.try_into().unwrap() };
-        keeper.handle_arrival(configuration, verdict);
+        keeper.handle_arrival(configuration, verdict, Moment::ORIGIN);
     }
 
     #[test]

@@ -78,6 +78,7 @@ mod tests {
     use roomtone_protocol::configuration::Configuration;
 
     use super::*;
+    use crate::clock::Moment;
     use crate::configuration::{Keeper, Verdict, hash};
 
     #[test]
@@ -88,7 +89,7 @@ mod tests {
         let mut keeper = Keeper::begin(kept);
         let text = "log.level = 'warn'";
         let configuration = Configuration { hash: hash(text), text: text.try_into().unwrap() };
-        keeper.handle_arrival(configuration, Verdict::Same);
+        keeper.handle_arrival(configuration, Verdict::Same, Moment::ORIGIN);
         file.keep(keeper.kept()).unwrap();
         assert_eq!(KeptFile::open(path).1, *keeper.kept());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");

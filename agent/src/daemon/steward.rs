@@ -116,7 +116,7 @@ impl<'a> Steward<'a> {
             Ok(config) if config == self.config => Verdict::Same,
             Ok(_) => Verdict::Differs,
         };
-        self.keeper.handle_arrival(configuration, verdict);
+        self.keeper.handle_arrival(configuration, verdict, system::now());
     }
 
     pub(super) fn handle_status(&mut self, status: &LinkStatus) {
@@ -138,7 +138,7 @@ impl<'a> Steward<'a> {
     }
 
     pub(super) fn handle_call_closed(&mut self) {
-        self.keeper.handle_call_closed();
+        self.keeper.handle_call_closed(system::now());
     }
 
     /// The next moment at which it wants to be asked again.
@@ -147,10 +147,11 @@ impl<'a> Steward<'a> {
         dues.into_iter().flatten().map(|(due, _)| due).min().filter(|_| !self.is_over)
     }
 
-    /// Does what is due, with what can be seen; true where the parts are to be wound down and started again.
-    pub(super) fn attend(&mut self, seen: &Glance, spool_bytes: u64) -> bool {
+    /// Does what is due, with what can be seen; true where the parts are to be wound down and started again. `heard`
+    /// is the moment up to which calls have been told: no deadline after it is acted on.
+    pub(super) fn attend(&mut self, seen: &Glance, spool_bytes: u64, heard: Moment) -> bool {
         let now = system::now();
-        self.keeper.handle_timeout(now);
+        self.keeper.handle_timeout(heard);
         self.is_over |= self.act();
         let latest = self.keeper.kept().latest();
         if latest != self.latest {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use roomtone_agent::clock::Moment;
-use roomtone_agent::configuration::{Act, Keeper, Kept, LIVES_MAX, TRIAL, Verdict, hash, reason};
+use roomtone_agent::configuration::{
+    Act, Keeper, Kept, LIVES_MAX, QUIET, TRIAL, Verdict, hash, reason,
+};
 use roomtone_protocol::configuration::{Configuration, Outcome};
 
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +17,8 @@ enum Step {
     Welcomed,
     CallOpens,
     CallCloses,
+    /// One call closes and the next one opens, told together.
+    CallFollows,
     Waits(u16),
     /// The process is killed and begins anew.
     Dies,
@@ -30,12 +34,16 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Welcomed),
         2 => Just(Step::CallOpens),
         2 => Just(Step::CallCloses),
+        1 => Just(Step::CallFollows),
         2 => (0u16..400).prop_map(Step::Waits),
         2 => Just(Step::Dies),
         1 => Just(Step::DiskFails),
         1 => Just(Step::PartsFail),
     ]
 }
+
+/// [`QUIET`] in whole seconds.
+const QUIET_S: u16 = QUIET.as_secs() as u16;
 
 fn is_valid(number: u8) -> bool {
     number % 3 != 2
@@ -148,7 +156,7 @@ impl World {
                 let text = number.to_string();
                 let configuration =
                     Configuration { hash: hash(&text), text: text.as_str().try_into().unwrap() };
-                self.keeper.handle_arrival(configuration, verdict(number));
+                self.keeper.handle_arrival(configuration, verdict(number), self.now);
                 if self.barred.as_ref().is_some_and(|barred| *barred != text) {
                     self.barred = None;
                 }
@@ -163,7 +171,12 @@ impl World {
             }
             Step::CallCloses => {
                 self.in_call = false;
-                self.keeper.handle_call_closed();
+                self.keeper.handle_call_closed(self.now);
+            }
+            Step::CallFollows => {
+                self.in_call = true;
+                self.keeper.handle_call_closed(self.now);
+                self.keeper.handle_call_opened();
             }
             Step::Waits(seconds) => {
                 self.now = self.now + Duration::from_secs(u64::from(seconds));
@@ -220,8 +233,10 @@ proptest! {
     fn crash_loop_ends_with_what_was_before(crashes in 0u8..6) {
         let mut world = World::new();
         world.step(Step::Arrives(0));
+        world.step(Step::Waits(QUIET_S));
         world.step(Step::Welcomed);
         world.step(Step::Arrives(1));
+        world.step(Step::Waits(QUIET_S));
         prop_assert_eq!(world.runs.as_deref(), Some("1"));
         for _ in 0..crashes {
             world.step(Step::Dies);
