@@ -37,7 +37,7 @@ use crate::identity::digest::sha256;
 /// Why something is not in force: one line that fits the wire and names no file of this machine.
 pub type Reason = Box<Bounded<REASON_BYTES_MAX>>;
 
-/// How long a trial waits for a Welcome. The slowest honest way to one is a pause at the ceiling of the
+/// How long a trial waits for a Welcome, in time awake. The slowest honest way to one is a pause at the ceiling of the
 /// back-off (60 s), a name to resolve (5 s), eight addresses at 5 s, and a Hello's answer (10 s): 115 s. This is two
 /// of them, and 70 s for a collector that is being restarted.
 pub const TRIAL: Duration = Duration::from_secs(300);
@@ -208,8 +208,11 @@ pub enum Act {
 pub struct Keeper {
     kept: Kept,
     in_call: bool,
-    /// Since when the parts run with what is in force; `None` while they are being started.
+    /// Since when the parts run with what is in force, later by what the machine slept since; `None` while they are
+    /// being started.
     applied: Option<Moment>,
+    /// How long the machine had slept when that was heard last.
+    slept: Duration,
     /// The trial's time is over, and it is taken back once no call is on.
     is_overdue: bool,
     /// When what waits is done if no call opens before; of use where [`Self::waits`] alone.
@@ -226,6 +229,7 @@ impl Keeper {
             kept,
             in_call: false,
             applied: None,
+            slept: Duration::ZERO,
             is_overdue: false,
             quiet_at: None,
             owes_keep: false,
@@ -278,6 +282,13 @@ impl Keeper {
                 self.owes_keep = true;
             }
         }
+    }
+
+    /// This machine has slept so long since it booted: a trial's time is time awake, for nobody is reached in a sleep.
+    pub fn handle_slept(&mut self, slept: Duration) {
+        let more = slept.saturating_sub(self.slept);
+        self.slept += more;
+        self.applied = self.applied.map(|since| since + more);
     }
 
     /// The collector takes records, over a link that the parts made as they are.
@@ -504,6 +515,22 @@ mod tests {
         assert_eq!(acts(&mut keeper), [Act::Keep, Act::Restart]);
         assert_eq!(keeper.text().map(Text::as_str), Some("a"));
         assert_eq!(outcome(&keeper), Some((Outcome::RolledBack, NOT_REACHED.to_owned())));
+    }
+
+    #[test]
+    fn sleep_is_no_part_of_a_trial() {
+        let (minute, night) = (Duration::from_secs(60), Duration::from_secs(8 * 3_600));
+        let mut keeper = running(Kept::default());
+        keeper.handle_slept(night);
+        let mut keeper = on_trial(keeper, "b");
+        // Four minutes awake, a night, and the fifth minute: woken within the trial's last minute or after it.
+        keeper.handle_slept(night * 2);
+        keeper.handle_timeout(START + minute * 4 + night);
+        assert_eq!((acts(&mut keeper), outcome(&keeper).unwrap().0), (vec![], Outcome::OnTrial));
+        assert_eq!(keeper.poll_timeout(), Some((START + TRIAL + night, "trial")));
+        keeper.handle_timeout(START + TRIAL + night);
+        keeper.handle_timeout(START + TRIAL + night + QUIET);
+        assert_eq!(acts(&mut keeper), [Act::Keep, Act::Restart]);
     }
 
     #[test]

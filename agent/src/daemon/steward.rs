@@ -93,6 +93,7 @@ impl<'a> Steward<'a> {
     pub(super) fn handle_started(&mut self, words: mpsc::Sender<Word>) {
         self.words = Some(words);
         (self.welcomed, self.is_over) = (None, false);
+        self.keeper.handle_slept(system::slept());
         self.keeper.handle_applied(system::now());
         self.monitor.handle_started(self.config.health.interval);
     }
@@ -151,6 +152,7 @@ impl<'a> Steward<'a> {
     /// is the moment up to which calls have been told: no deadline after it is acted on.
     pub(super) fn attend(&mut self, seen: &Glance, spool_bytes: u64, heard: Moment) -> bool {
         let now = system::now();
+        self.keeper.handle_slept(system::slept());
         self.keeper.handle_timeout(heard);
         self.is_over |= self.act();
         let latest = self.keeper.kept().latest();
