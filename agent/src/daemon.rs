@@ -52,6 +52,10 @@ use tester::Tester;
 const INTERVALS_OFFLINE: usize = 6;
 /// How long a disk that refused to make records durable is left in peace.
 const SYNC_AGAIN: Duration = Duration::from_secs(5);
+/// Before the parts are started once more that ran before and do not start now: a process that ends loses what its
+/// next life must find out again. The service manager's own pauses follow.
+const START_AGAIN: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(8)];
 /// Requests of the collector that wait to be served.
 const REQUESTS_MAX: usize = 4;
 
@@ -85,12 +89,25 @@ pub enum DaemonError {
 
 impl DaemonError {
     /// Why a text on trial is taken back where the parts did not even start with it, in words that name nothing of this
-    /// machine; `None` for what no text can be blamed for.
+    /// machine; `None` for what no text can be blamed for. What it may set of the spool keeps none from opening.
     fn of_trial(&self) -> Option<&'static str> {
         match self {
-            Self::Tap(_) => Some("packet heads cannot be read with it; the agent's log says why"),
-            Self::Spool(_) => Some("the spool cannot be opened with it; the agent's log says why"),
-            Self::Link(_) | Self::Defect { .. } | Self::System { .. } => None,
+            Self::Tap(error) if error.is_of_options() => {
+                Some("packet heads cannot be read with it; the agent's log says why")
+            }
+            Self::Tap(_)
+            | Self::Spool(_)
+            | Self::Link(_)
+            | Self::Defect { .. }
+            | Self::System { .. } => None,
+        }
+    }
+
+    /// Whether it may be gone in some seconds, as a disk's trouble or a lack of memory.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Tap(_) | Self::Spool(_) | Self::System { .. } => true,
+            Self::Link(_) | Self::Defect { .. } => false,
         }
     }
 }
@@ -125,6 +142,8 @@ async fn live(local: &Local, log: &Log) -> Result<(), DaemonError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("catch SIGINT"))?;
     let mut supervisor = Supervisor::from_environment();
     let mut steward = Steward::open(local, log);
+    // None before the parts have run: what is missing from the start is told at once.
+    let mut pauses = [].iter();
     loop {
         let config = steward.choose();
         let signals = [&mut terminate, &mut interrupt];
@@ -132,9 +151,21 @@ async fn live(local: &Local, log: &Log) -> Result<(), DaemonError> {
         steward.handle_ended();
         match served {
             Ok(Ended::Stopped) => return Ok(()),
-            Ok(Ended::SetAnew) => tracing::info!("starting again as the collector sets it"),
+            Ok(Ended::SetAnew) => {
+                pauses = START_AGAIN.iter();
+                tracing::info!("starting again as the collector sets it");
+            }
             Err(error) if error.of_trial().is_some_and(|why| steward.handle_failed(why)) => {
                 tracing::warn!(%error, "what the collector set is taken back");
+            }
+            Err(error) if error.may_pass() => {
+                let Some(pause) = pauses.next() else { return Err(error) };
+                tracing::warn!(%error, ?pause, "the parts do not start and are started again");
+                tokio::select! {
+                    () = tokio::time::sleep(*pause) => {}
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                }
             }
             Err(error) => return Err(error),
         }
@@ -148,7 +179,6 @@ async fn serve(
     signals: [&mut Signal; 2],
 ) -> Result<Ended, DaemonError> {
     let failed = |action| move |source| DaemonError::System { action, source };
-    // First what most often is missing, so that its absence is all that is said.
     let (observer, stop, events) =
         Observer::open(&config.tap, &config.media, &config.collector, seed()?)?;
     let spool = Rc::new(RefCell::new(open_spool(config)?));
@@ -486,6 +516,12 @@ impl Journal<'_, '_> {
                     stop.stop();
                 }
             }
+            // What one round of the tap brought is one write; and a call that has begun is known before anything is
+            // decided, whichever branch was taken and however slow the disk was.
+            while let Ok(noticed) = events.try_recv() {
+                self.note(noticed);
+            }
+            let heard = system::now();
             self.write();
             if self.attend(stop, heard) && ended.is_none() {
                 ended = Some(Ended::SetAnew);
@@ -523,12 +559,6 @@ impl Journal<'_, '_> {
             is_blind: self.calls.as_ref().is_some_and(watch::Handle::is_blind),
         };
         let is_over = self.steward.attend(&glance, spool.bytes, heard);
-            // What one round of the tap brought is one write; and a call that has begun is known before anything is
-            // decided, whichever branch was taken and however slow the disk was.
-            while let Ok(noticed) = events.try_recv() {
-                self.note(noticed);
-            }
-            let heard = system::now();
         let is_sparing = self.steward.is_strained();
         if is_sparing != self.is_sparing {
             self.is_sparing = is_sparing;

@@ -56,7 +56,7 @@ pub struct Glance {
     pub tap_received: u64,
     /// Packets that the tap lost.
     pub tap_dropped: u64,
-    /// The tap broke and is not open again.
+    /// The tap is not open: it broke, or could not be opened yet.
     pub is_tap_shut: bool,
     /// Records that the spool shed or lost, and syncs that failed.
     pub spool_losses: u64,

@@ -6,6 +6,7 @@
 
 mod pace;
 
+use std::mem::{Discriminant, discriminant};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -36,9 +37,12 @@ const CHANGES_MAX: usize = 32;
 /// An event and the offset of the wall clock when it was noticed.
 pub type Noticed = (Event, WallOffset);
 
-/// The observer before its thread runs: an open tap, so that a missing right stops the agent at once and says so.
+/// The observer before its thread runs.
 pub struct Observer {
-    tap: LiveTap,
+    /// `None` where it could not be opened yet.
+    tap: Option<LiveTap>,
+    /// Why the tap could not be opened latest, as the log was told; `None` while it is open.
+    told: Option<Discriminant<TapError>>,
     options: LiveOptions,
     watch: Watch,
     clock: PacketClock,
@@ -77,7 +81,7 @@ pub struct TapCounts {
     pub received: u64,
     /// Those that it dropped.
     pub dropped: u64,
-    /// The tap broke and is not open again.
+    /// The tap is not open: it broke, or could not be opened yet.
     pub is_shut: bool,
 }
 
@@ -130,8 +134,12 @@ impl Handle {
 impl Observer {
     /// Opens the tap; what goes to and comes from the collector stays outside of it.
     ///
+    /// A tap that cannot be opened now is opened once it can be, as that of an interface in a dock or one whose opener
+    /// is not up: devices are watched meanwhile, and the collector is told.
+    ///
     /// # Errors
-    /// As [`LiveTap::open`]; [`TapError::Wait`] where the kernel has no descriptor left.
+    /// Where the options are to blame ([`TapError::is_of_options`]); [`TapError::Wait`] where the kernel has no
+    /// descriptor left.
     pub fn open(
         tap: &config::Tap,
         media: &config::Media,
@@ -146,18 +154,27 @@ impl Observer {
             exclude: own_traffic(collector).into_iter().collect(),
             ..LiveOptions::default()
         };
-        let live = LiveTap::open(&options)?;
+        let (live, told) = match LiveTap::open(&options) {
+            Ok(tap) => (Some(tap), None),
+            Err(error) if error.is_of_options() => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "no packet heads are read until the tap can be opened");
+                (None, Some(discriminant(&error)))
+            }
+        };
         let is_fixed = !tap.local.is_empty();
         let local = if is_fixed { tap.local.clone() } else { local_addresses() };
         let bell = Bell::new().map_err(TapError::Wait)?;
         let (is_ending, is_answered) = (AtomicBool::new(false), AtomicBool::new(true));
-        let wake = Arc::new(Wake { bell, is_ending, is_answered, tap: Tally::default() });
+        let tally = Tally { is_shut: AtomicBool::new(live.is_none()), ..Tally::default() };
+        let wake = Arc::new(Wake { bell, is_ending, is_answered, tap: tally });
         let (said, changes) = sync_channel(CHANGES_MAX);
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let (now, wall) = system::now_and_wall();
         let pace = Pace::new(options.block_timeout);
         let observer = Self {
             tap: live,
+            told,
             options,
             watch: Watch::new(media::Options { local, call_idle: media.call_idle, seed }),
             clock: PacketClock::new(wall, now, pace.hold()),
@@ -174,19 +191,28 @@ impl Observer {
 
     /// Observes until it is stopped or nobody listens any more.
     pub fn run(mut self) {
+        let mut open = self.tap.take();
         loop {
-            match self.observe() {
+            let Some(tap) = &mut open else {
+                open = self.reopen();
+                if open.is_some() {
+                    continue;
+                }
+                break;
+            };
+            match self.observe(tap) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
                     tracing::warn!(%error, "the tap broke and is opened again");
-                    if !self.reopen() {
-                        break;
-                    }
+                    self.leave(tap);
+                    open = None;
                 }
             }
         }
-        self.settle();
+        if let Some(tap) = &mut open {
+            self.settle(tap);
+        }
         self.hear();
         self.watch.handle_timeout(system::now());
         self.watch.finish();
@@ -194,26 +220,26 @@ impl Observer {
     }
 
     /// Reads what the kernel still holds back in a block that is not full.
-    fn settle(&mut self) {
+    fn settle(&mut self, tap: &mut LiveTap) {
         let until = system::now() + self.pace.hold();
         loop {
             let left = until.since(system::now());
             // The tap's own descriptor alone: the bell may go on ringing.
-            if left.is_zero() || !is_readable(self.tap.fd(), left) {
+            if left.is_zero() || !is_readable(tap.fd(), left) {
                 break;
             }
             let (now, wall) = system::now_and_wall();
-            if self.drain(now, wall).is_err() {
+            if self.drain(tap, now, wall).is_err() {
                 break;
             }
         }
     }
 
     /// One round: sleep, read, decide. False when the end was asked for.
-    fn observe(&mut self) -> Result<bool, TapError> {
+    fn observe(&mut self, tap: &mut LiveTap) -> Result<bool, TapError> {
         let due = self.watch.poll_timeout().map(|(at, _)| at);
         let timeout = self.pace.sleep(due, system::now());
-        let woken = self.tap.wait(self.wake.bell.as_fd(), timeout)?;
+        let woken = tap.wait(self.wake.bell.as_fd(), timeout)?;
         let (now, wall) = system::now_and_wall();
         if woken.called {
             self.hear();
@@ -223,16 +249,16 @@ impl Observer {
                 self.watch.set_local(local_addresses());
                 self.addresses_due = Some(now + ADDRESSES_EVERY);
             }
-            self.drain(now, wall)?;
-            self.count()?;
+            self.drain(tap, now, wall)?;
+            self.count(tap)?;
         }
         self.watch.handle_timeout(self.pace.settled(now));
         Ok(self.hand_on(wall) && !self.is_ending())
     }
 
     /// Reads what the kernel dropped.
-    fn count(&mut self) -> Result<(), TapError> {
-        let stats = self.tap.stats()?;
+    fn count(&mut self, tap: &mut LiveTap) -> Result<(), TapError> {
+        let stats = tap.stats()?;
         let dropped = self.dropped_before + stats.dropped;
         self.watch.note_tap_dropped(dropped);
         self.wake.tap.received.store(self.received_before + stats.received, Ordering::Relaxed);
@@ -254,13 +280,13 @@ impl Observer {
     }
 
     /// Feeds the watch with what the kernel has ready.
-    fn drain(&mut self, now: Moment, wall: WallOffset) -> Result<(), TapError> {
+    fn drain(&mut self, tap: &mut LiveTap, now: Moment, wall: WallOffset) -> Result<(), TapError> {
         let (watch, clock) = (&mut self.watch, &mut self.clock);
         if let Some(step) = clock.handle_reading(wall, now) {
             tracing::info!(?step, "the wall clock was set");
         }
         // Wall time comes out of the tap: one offset for a whole batch would not do across a step.
-        self.tap.drain(WallOffset::NONE, |datagram| {
+        tap.drain(WallOffset::NONE, |datagram| {
             let at = clock.moment(datagram.at.as_nanos());
             watch.handle_datagram(&Datagram { at, ..datagram });
         })?;
@@ -277,33 +303,45 @@ impl Observer {
         true
     }
 
-    /// Opens the tap again, with growing pauses; false when the end was asked for meanwhile.
-    fn reopen(&mut self) -> bool {
-        let stats = self.tap.stats().unwrap_or_default();
+    /// Counts what a tap that broke has seen.
+    fn leave(&mut self, tap: &mut LiveTap) {
+        let stats = tap.stats().unwrap_or_default();
         self.received_before += stats.received;
         self.dropped_before += stats.dropped;
         self.wake.tap.is_shut.store(true, Ordering::Relaxed);
+    }
+
+    /// Opens the tap, with growing pauses; `None` when the end was asked for meanwhile.
+    fn reopen(&mut self) -> Option<LiveTap> {
         let mut reopening = Reopening::new();
         loop {
             if is_readable(self.wake.bell.as_fd(), reopening.pause()) {
                 self.hear();
             }
             if self.is_ending() {
-                return false;
+                return None;
             }
             let (now, wall) = system::now_and_wall();
             self.watch.handle_timeout(now);
             if !self.hand_on(wall) {
-                return false;
+                return None;
             }
             match LiveTap::open(&self.options) {
                 Ok(tap) => {
-                    self.tap = tap;
+                    self.told = None;
                     self.wake.tap.is_shut.store(false, Ordering::Relaxed);
                     tracing::info!("the tap is open again");
-                    return true;
+                    return Some(tap);
                 }
-                Err(error) => tracing::debug!(%error, "the tap cannot be opened yet"),
+                Err(error) => {
+                    let kind = Some(discriminant(&error));
+                    // Not twice in a row: this may go on for as long as a dock is away.
+                    if std::mem::replace(&mut self.told, kind) == kind {
+                        tracing::debug!(%error, "the tap cannot be opened yet");
+                    } else {
+                        tracing::warn!(%error, "the tap cannot be opened yet");
+                    }
+                }
             }
         }
     }

@@ -40,6 +40,9 @@ pub enum TapError {
     /// The opener answers, and not with a tap. Opening again may help.
     #[error("the tap's opener says: {0}")]
     Opener(String),
+    /// The opener cannot give what was asked for. Correct the configuration.
+    #[error("the tap's opener says: {0}")]
+    Unfit(String),
     /// No interface has this name now. It may appear later, as a dock's does.
     #[error("no interface `{name}`: this machine has {existing}")]
     UnknownInterface {
@@ -76,4 +79,61 @@ pub enum TapError {
     /// Waiting for packets went wrong, which only a lack of kernel memory or a closed descriptor explains.
     #[error("cannot wait for packets")]
     Wait(#[source] io::Error),
+}
+
+impl TapError {
+    /// Whether the options are to blame: others may do, and opening again with the same ones is of no use.
+    #[must_use]
+    pub fn is_of_options(&self) -> bool {
+        match self {
+            Self::OutOfRange { .. } | Self::Unfit(_) => true,
+            Self::Capture { step, .. } => STEPS_OF_OPTIONS.contains(step),
+            Self::Open(_)
+            | Self::NotACapture(_)
+            | Self::Corrupt { .. }
+            | Self::Read(_)
+            | Self::Permission { .. }
+            | Self::Opener(_)
+            | Self::UnknownInterface { .. }
+            | Self::Vanished(_)
+            | Self::Wait(_) => false,
+        }
+    }
+}
+
+/// The filter is made from the options.
+pub(super) const ATTACH_FILTER: &str = "attach the filter";
+/// The ring has the size that the options say, which the kernel may not have in one piece.
+pub(super) const MAKE_RING: &str = "make the ring";
+/// See [`MAKE_RING`].
+pub(super) const MAP_RING: &str = "map the ring";
+
+const STEPS_OF_OPTIONS: [&str; 3] = [ATTACH_FILTER, MAKE_RING, MAP_RING];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_others_would_mend_is_blamed_on_the_options() {
+        let reason = || io::Error::from_raw_os_error(12);
+        let capture =
+            |step| TapError::Capture { interface: "any".to_owned(), step, reason: reason() };
+        for step in STEPS_OF_OPTIONS {
+            assert!(capture(step).is_of_options(), "{step}");
+        }
+        assert!(TapError::Unfit("too much".to_owned()).is_of_options());
+        let name = || "dock0".to_owned();
+        for error in [
+            capture("bind to it"),
+            capture("make a packet socket"),
+            TapError::Permission { opener: "/run/tap.sock".into(), reason: reason() },
+            TapError::Opener(name()),
+            TapError::UnknownInterface { name: name(), existing: name() },
+            TapError::Vanished(name()),
+            TapError::Wait(reason()),
+        ] {
+            assert!(!error.is_of_options(), "{error}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{netdevice, sockopt};
 
 use super::block::each_packet;
+use super::error::MAP_RING;
 use super::filter::EXCLUDED_MAX;
 use super::kernel::{self, Ring};
 use super::opener::{self, OPENER_SOCKET};
@@ -145,7 +146,7 @@ impl LiveTap {
     /// An interface that is down can be opened, and is seen when it comes up.
     ///
     /// # Errors
-    /// `OutOfRange` by the options; `Permission`, `UnknownInterface`, `Opener` as they say; `Capture` where the
+    /// `OutOfRange` by the options; `Permission`, `UnknownInterface`, `Opener`, `Unfit` as they say; `Capture` where the
     /// kernel refuses something else.
     pub fn open(options: &LiveOptions) -> Result<Self, TapError> {
         options.check(SNAP_BYTES_MAX)?;
@@ -158,7 +159,7 @@ impl LiveTap {
         };
         let ring = Ring::map(&socket, shape).map_err(|errno| TapError::Capture {
             interface: interface.clone(),
-            step: "map the ring",
+            step: MAP_RING,
             reason: errno.into(),
         })?;
         let mut tap = Self {

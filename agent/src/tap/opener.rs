@@ -7,6 +7,7 @@
 //! {"interface":"any","snapBytes":128,"ringBytes":1048576,"blockTimeoutMs":250,"exclude":["192.0.2.7:443"]}
 //! {"opened":{"blockBytes":131072,"blocks":8}}          and the packet socket (SCM_RIGHTS)
 //! {"refused":"no interface `eth7`: this machine has lo, eth0, any"}
+//! {"unfit":"ring size in bytes is 1, allowed are 524288 to 67108864"}
 //! ```
 //! Then the opener ends: packets go from the kernel to the agent's mapping of the ring, and nothing is copied twice.
 //!
@@ -68,8 +69,10 @@ enum Answer {
     /// The socket comes with this line; the shape of its ring.
     #[serde(rename_all = "camelCase")]
     Opened { block_bytes: u32, blocks: u32 },
-    /// Why there is none.
+    /// Why there is none now.
     Refused(String),
+    /// Why there is none with these options.
+    Unfit(String),
 }
 
 /// Why no tap was handed over.
@@ -84,8 +87,8 @@ pub enum OpenerError {
     #[error("what was sent is no request for a tap: {0}")]
     NotARequest(&'static str),
     /// The tap could not be opened, which the other side was told.
-    #[error("{0}")]
-    NotOpened(String),
+    #[error(transparent)]
+    NotOpened(TapError),
     /// The other side went away.
     #[error("the agent cannot be answered")]
     Answer(#[source] io::Error),
@@ -104,16 +107,22 @@ pub fn serve(connection: impl AsFd) -> Result<(), OpenerError> {
     }
     let connection = connection.try_clone_to_owned().map_err(OpenerError::Answer)?;
     let mut connection = UnixStream::from(connection);
-    let opened = match receive_request(&mut connection) {
-        Ok(request) => open(&request).map_err(|error| OpenerError::NotOpened(error.to_string())),
-        Err(error) => Err(error),
-    };
+    let opened = receive_request(&mut connection)
+        .and_then(|request| open(&request).map_err(OpenerError::NotOpened));
     match opened {
         Ok(TapSocket { socket, shape: RingShape { block_bytes, blocks } }) => {
             answer(&connection, &Answer::Opened { block_bytes, blocks }, Some(&socket))
         }
         Err(error) => {
-            answer(&connection, &Answer::Refused(error.to_string()), None)?;
+            let why = error.to_string();
+            let told = match &error {
+                OpenerError::NotOpened(error) if error.is_of_options() => Answer::Unfit(why),
+                OpenerError::NotOpened(_)
+                | OpenerError::NotAConnection
+                | OpenerError::NotARequest(_)
+                | OpenerError::Answer(_) => Answer::Refused(why),
+            };
+            answer(&connection, &told, None)?;
             Err(error)
         }
     }
@@ -193,8 +202,8 @@ fn answer(
 /// Asks the opener at `path` for a tap.
 ///
 /// # Errors
-/// `Permission` where nobody listens there, or not for this process; `Opener` with what it says, or with what is
-/// wrong with its answer.
+/// `Permission` where nobody listens there, or not for this process; `Unfit` where the options are to blame; `Opener`
+/// with what else it says, or with what is wrong with its answer.
 pub(super) fn ask(path: &Path, options: &LiveOptions) -> Result<TapSocket, TapError> {
     let connection =
         connect(path).map_err(|reason| TapError::Permission { opener: path.to_owned(), reason })?;
@@ -221,6 +230,7 @@ pub(super) fn ask(path: &Path, options: &LiveOptions) -> Result<TapSocket, TapEr
         }
         (Ok(Answer::Opened { .. }), None) => Err(unusable("here is a tap, and hands over none")),
         (Ok(Answer::Refused(why)), _) => Err(TapError::Opener(why)),
+        (Ok(Answer::Unfit(why)), _) => Err(TapError::Unfit(why)),
         (Err(_), _) => Err(unusable("something that is no answer: is it of another version?")),
     }
 }
@@ -300,6 +310,7 @@ mod tests {
             })
         };
         assert_eq!(says("{\"refused\":\"no\"}\n"), "the tap's opener says: no");
+        assert_eq!(says("{\"unfit\":\"too much\"}\n"), "the tap's opener says: too much");
         assert!(says(opened).ends_with("hands over none"));
         for text in ["\n", "hello\n", "{\"opened\":{}}\n", &"x".repeat(20_000)] {
             assert!(says(text).ends_with("is it of another version?"), "{text}");

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
+use super::error::{ATTACH_FILTER, MAKE_RING};
 use super::kernel::{self, RingShape};
 use super::live::ANY_INTERFACE;
 use super::{LiveOptions, TapError, filter};
@@ -53,11 +54,11 @@ pub(super) fn open(options: &LiveOptions, index: Option<u32>) -> Result<TapSocke
         errno => failed("make a packet socket")(errno),
     })?;
     let program = filter::program(options.snap_bytes, &options.exclude);
-    kernel::attach_filter(socket.as_fd(), &program).map_err(failed("attach the filter"))?;
+    kernel::attach_filter(socket.as_fd(), &program).map_err(failed(ATTACH_FILTER))?;
     kernel::lock_filter(socket.as_fd()).map_err(failed("lock the filter"))?;
     let shape = RingShape { block_bytes: BLOCK_BYTES, blocks: options.ring_bytes / BLOCK_BYTES };
     let timeout_ms = u32::try_from(options.block_timeout.as_millis()).unwrap_or(u32::MAX);
-    kernel::make_ring(socket.as_fd(), shape, timeout_ms).map_err(failed("make the ring"))?;
+    kernel::make_ring(socket.as_fd(), shape, timeout_ms).map_err(failed(MAKE_RING))?;
     kernel::bind(socket.as_fd(), index.unwrap_or(0)).map_err(failed("bind to it"))?;
     Ok(TapSocket { socket, shape })
 }

@@ -1,6 +1,8 @@
 //! The running agent, set by a collector that the test plays by hand: applied, reported, refused, with every record of
 //! its spool sent once and in order whatever the configuration does to its parts.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -183,11 +185,20 @@ impl Room {
     }
 
     fn agent(&self) -> Agent {
+        self.start(Stdio::null())
+    }
+
+    /// An agent whose log can be read.
+    fn agent_heard(&self) -> Agent {
+        self.start(Stdio::piped())
+    }
+
+    fn start(&self, log: Stdio) -> Agent {
         let agent = Command::new(env!("CARGO_BIN_EXE_roomtone-agent"))
             .args(["run", "--config"])
             .arg(self.pki.path("agent.toml"))
             .env_remove("NOTIFY_SOCKET")
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn();
         Agent(agent.unwrap())
     }
@@ -200,6 +211,16 @@ impl Room {
             .stdout(Stdio::null())
             .status();
         assert!(done.unwrap().success(), "call {what}");
+    }
+
+    /// Says lines on one connection, together, and waits until the agent has taken all of them.
+    fn say(&self, lines: &[&str]) {
+        let stream = UnixStream::connect(self.pki.path("agent.sock")).unwrap();
+        (&stream).write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+        let answers = BufReader::new(&stream).lines().take(lines.len());
+        for answer in answers.map(Result::unwrap) {
+            assert!(answer.starts_with("{\"ok\":true"), "{answer}");
+        }
     }
 
     async fn peer(&self) -> Peer {
@@ -324,6 +345,79 @@ async fn text_that_comes_in_a_call_waits_for_its_end_and_the_call_is_told_once()
         within(peer.hear()).await;
     }
     assert_eq!(peer.records[3].sequence, Sequence(3));
+}
+
+#[tokio::test]
+async fn meeting_that_follows_at_once_is_one_call_whatever_waits_for_the_end_of_the_one_before() {
+    if !Room::is_possible() {
+        return;
+    }
+    let room = Room::new();
+    let _agent = room.agent();
+    let mut peer = room.peer().await;
+    within(peer.health()).await;
+    room.say(&[r#"{"call":"begin","id":"first"}"#]);
+    within(peer.set("media.call_idle = '5s'\n")).await;
+    assert_eq!(outcome(&within(peer.health()).await.0), Some(Outcome::WaitsForCall));
+    // The first one opens and closes, the second one opens: a connection that ends before is a restart between them.
+    room.say(&[r#"{"call":"end","id":"first"}"#, r#"{"call":"begin","id":"second"}"#]);
+    while peer.records.len() < 3 {
+        within(peer.hear()).await;
+    }
+    // The same connection tells its end, and the agent knew of the second one until then.
+    room.say(&[r#"{"call":"end","id":"second"}"#]);
+    while peer.records.len() < 4 {
+        within(peer.hear()).await;
+    }
+    within(peer.closed()).await;
+    let mut peer = room.peer().await;
+    assert_eq!(outcome(&within(peer.health()).await.0), Some(Outcome::InForce));
+}
+
+#[tokio::test]
+async fn interface_that_is_away_takes_neither_the_link_nor_the_trial_of_a_text() {
+    let room = Room::new();
+    let path = room.pki.path("agent.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("\"lo\"", "\"undocked0\"")).unwrap();
+    let _agent = room.agent();
+    let mut peer = room.peer().await;
+    let (health, _) = within(peer.health()).await;
+    assert_eq!(health.troubles, Troubles::NO_TAP);
+    within(peer.set("media.call_idle = '5s'\n")).await;
+    within(peer.closed()).await;
+    let mut peer = room.peer().await;
+    let (health, _) = within(peer.health()).await;
+    assert_eq!((outcome(&health), health.troubles), (Some(Outcome::InForce), Troubles::NO_TAP));
+}
+
+#[tokio::test]
+async fn spool_that_cannot_be_opened_for_a_moment_does_not_end_the_trial_of_a_text() {
+    if !Room::is_possible() {
+        return;
+    }
+    let room = Room::new();
+    let mut agent = room.agent_heard();
+    let log = BufReader::new(agent.0.stderr.take().unwrap());
+    let mut peer = room.peer().await;
+    within(peer.health()).await;
+    let (spool, aside) = (room.pki.path("state/spool"), room.pki.path("state/aside"));
+    std::fs::rename(&spool, &aside).unwrap();
+    std::fs::write(&spool, "no folder").unwrap();
+    within(peer.set("media.call_idle = '5s'\n")).await;
+    within(peer.closed()).await;
+    // The agent's whole life is in its log, so that the disk is mended after the first attempt and never before.
+    let found = tokio::task::spawn_blocking(move || {
+        let mut lines = log.lines().map(Result::unwrap);
+        let found = lines.any(|line| line.contains("the parts do not start and are started again"));
+        std::fs::remove_file(&spool).unwrap();
+        std::fs::rename(&aside, &spool).unwrap();
+        (found, lines)
+    });
+    let (found, _lines) = within(found).await.unwrap();
+    assert!(found, "the agent ended");
+    let mut peer = room.peer().await;
+    assert_eq!(outcome(&within(peer.health()).await.0), Some(Outcome::InForce));
 }
 
 #[tokio::test]
