@@ -75,6 +75,8 @@ pub struct Sample {
     pub glance: Glance,
     /// Resident memory, in KiB.
     pub resident_kib: u32,
+    /// What of it is the tap's ring, in KiB: the kernel charges that to no control group.
+    pub ring_kib: u32,
     /// CPU time since the process began, in milliseconds.
     pub cpu_ms: u64,
     /// What the spool takes on the disk.
@@ -214,7 +216,8 @@ impl Monitor {
     fn judge(&mut self, sample: &Sample, now: Moment) {
         let Ceilings { memory_bytes, cpu_mille } = self.ceilings;
         let share = |used: u64, ceiling: u64| used.saturating_mul(100) / ceiling.max(1);
-        let memory = share(u64::from(sample.resident_kib) << 10, memory_bytes);
+        let charged_kib = sample.resident_kib.saturating_sub(sample.ring_kib);
+        let memory = share(u64::from(charged_kib) << 10, memory_bytes);
         self.is_memory_strained =
             memory >= if self.is_memory_strained { MEMORY_EASED } else { MEMORY_STRAINED };
 
@@ -276,6 +279,7 @@ mod tests {
             stamp: Stamp { wall_us: 1_795_391_940_000_000, uptime_us: 0 },
             glance: Glance::default(),
             resident_kib: 9_728,
+            ring_kib: 0,
             cpu_ms: 0,
             spool_bytes: 65_536,
             clock: ClockState::Synchronised,
@@ -324,6 +328,17 @@ mod tests {
         beat(&mut monitor, &well(), START);
         monitor.handle_changed(START + Duration::from_secs(1));
         assert!(monitor.wants_sample(START + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn ring_of_the_greatest_size_is_no_burden_on_the_control_group() {
+        let mut monitor = linked();
+        // 8.5 MiB of its own and a ring of 64 MiB, at a ceiling of 64 MiB.
+        let sample = Sample { resident_kib: 8_704 + 65_536, ring_kib: 65_536, ..well() };
+        assert_eq!(beat(&mut monitor, &sample, START).troubles, Troubles::default());
+        // 85 % of 64 MiB are 55,706 KiB: the agent's own may not come to that.
+        let sample = Sample { resident_kib: 55_707 + 65_536, ..sample };
+        assert_eq!(beat(&mut monitor, &sample, START + MINUTE).troubles, Troubles::MEMORY);
     }
 
     #[test]

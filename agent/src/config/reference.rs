@@ -106,7 +106,7 @@ pub const REFERENCE: &[OptionDoc] = &[
         unit: "bytes",
         default: "\"1MiB\"",
         range: "512KiB to 64MiB",
-        what: "the kernel's ring for packet heads, counted as the agent's own memory",
+        what: "the kernel's ring for packet heads: memory beside what the service's unit limits",
     },
     OptionDoc {
         key: "tap.block_timeout",

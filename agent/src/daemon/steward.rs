@@ -182,6 +182,7 @@ impl<'a> Steward<'a> {
             stamp: super::stamp(),
             glance: self.glance,
             resident_kib: resident_kib(),
+            ring_kib: if self.glance.is_tap_shut { 0 } else { self.config.tap.ring_bytes >> 10 },
             cpu_ms: cpu_ms(),
             spool_bytes,
             clock: clock_state(Path::new("/")),

@@ -56,8 +56,8 @@ pub struct LiveOptions {
     /// How much of each packet is captured, in bytes from its IP header on, 64 to 65,535; an opener gives 1,024 at
     /// most.
     pub snap_bytes: u32,
-    /// The size of the kernel's ring, in bytes, 512 KiB to 64 MiB; it counts as memory of this process. Ring blocks
-    /// are 128 KiB each, and a ring of one block would lose what arrives while it is read.
+    /// The size of the kernel's ring, in bytes, 512 KiB to 64 MiB; resident in this process, and charged to no control
+    /// group. Ring blocks are 128 KiB each, and a ring of one block would lose what arrives while it is read.
     pub ring_bytes: u32,
     /// How long a packet waits in the ring at most, 1 ms to 10 s.
     pub block_timeout: Duration,
