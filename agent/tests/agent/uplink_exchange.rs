@@ -670,6 +670,7 @@ fn end_waits_for_the_answer_to_a_renewal_and_not_longer_than_2_s() {
         let mut exchange = flowing(0, 0);
         exchange.handle_read(&[], at(0), START);
         assert!(exchange.handle_renewal(csr(), START));
+        assert!(exchange.poll_transmit().is_some(), "the request leaves");
         exchange.handle_shutdown(START);
         exchange.handle_read(&[], at(0), START);
         assert_eq!(events(&mut exchange), [], "it waits");
