@@ -213,14 +213,17 @@ impl Room {
         assert!(done.unwrap().success(), "call {what}");
     }
 
-    /// Says lines on one connection, together, and waits until the agent has taken all of them.
-    fn say(&self, lines: &[&str]) {
+    /// Says lines on one connection, together, and returns the answers to all of them.
+    fn say(&self, lines: &[&str]) -> String {
         let stream = UnixStream::connect(self.pki.path("agent.sock")).unwrap();
         (&stream).write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
-        let answers = BufReader::new(&stream).lines().take(lines.len());
-        for answer in answers.map(Result::unwrap) {
+        let answers = BufReader::new(&stream).lines().map(Result::unwrap);
+        let answers: Vec<_> = answers.take(lines.len()).collect();
+        assert_eq!(answers.len(), lines.len(), "each line is answered");
+        for answer in &answers {
             assert!(answer.starts_with("{\"ok\":true"), "{answer}");
         }
+        answers.concat()
     }
 
     async fn peer(&self) -> Peer {
@@ -364,7 +367,9 @@ async fn meeting_that_follows_at_once_is_one_call_whatever_waits_for_the_end_of_
     while peer.records.len() < 3 {
         within(peer.hear()).await;
     }
-    // The same connection tells its end, and the agent knew of the second one until then.
+    // The same connection tells its end, and the agent knows of the second one until then.
+    let told = room.say(&[r#"{"status":true}"#]);
+    assert!(told.contains("\"context\":{\"id\":\"second\""), "{told}");
     room.say(&[r#"{"call":"end","id":"second"}"#]);
     while peer.records.len() < 4 {
         within(peer.hear()).await;
