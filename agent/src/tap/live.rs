@@ -146,8 +146,8 @@ impl LiveTap {
     /// An interface that is down can be opened, and is seen when it comes up.
     ///
     /// # Errors
-    /// `OutOfRange` by the options; `Permission`, `UnknownInterface`, `Opener`, `Unfit` as they say; `Capture` where the
-    /// kernel refuses something else.
+    /// `OutOfRange` by the options; `Permission`, `UnknownInterface`, `Opener`, `Unfit` as they say; `Capture` where
+    /// the kernel refuses something else.
     pub fn open(options: &LiveOptions) -> Result<Self, TapError> {
         options.check(SNAP_BYTES_MAX)?;
         let interface = options.interface.clone();
