@@ -1,7 +1,7 @@
 //! What a person or a script gets to read: [`json`], [`table`] and [`devices`] make text of views, [`watch`] follows
 //! live calls, [`fleet`] and [`configuration`] show the endpoints themselves and what they are set to, [`networks`]
-//! what a file of buildings says, [`series`] what an endpoint told of its host, path and networks over time, [`verdict`]
-//! how calls were judged.
+//! what a file of buildings says, [`series`] what an endpoint told of its host, path and networks over time,
+//! [`verdict`] how calls were judged.
 //!
 //! Numbers become milliseconds and ratios only here. Whatever came from a peer is escaped before it reaches a terminal.
 

@@ -113,14 +113,14 @@ async fn endpoint_that_floods_is_taken_at_its_pace_and_the_others_at_once() {
     let disk = Disk::new(50 * GIB);
     let (registrar, allowance) = (
         pki.registrar(Required::No, || NOW_US),
-        Allowance { burst_bytes: 4_000, minute_bytes: 60_000 },
+        Allowance { burst_bytes: 6_000, minute_bytes: 60_000 },
     );
     let writer = disk.writer();
     let collector = Collector::start_paced(&pki, writer, LIMITS, registrar, allowance);
     let address = collector.address;
     let bytes = record_frame(0, host_interval()).len() as u32;
     // Twice the burst and a little: what is beyond the burst takes 1 ms a byte.
-    let flood = 2 * 4_000 / bytes;
+    let flood = 2 * 6_000 / bytes;
     let began = Instant::now();
     let (mut oslo, _) = Client::welcome(address, &pki, 0, "endpoint-oslo-4").await;
     let half = flood / 2;
@@ -140,7 +140,7 @@ async fn endpoint_that_floods_is_taken_at_its_pace_and_the_others_at_once() {
     tromso.acked(1).await;
     oslo.acked(flood).await;
     // All but the burst and the last batch, which is at most a buffer of two frames.
-    let beyond = u64::from(flood * bytes) - 4_000;
+    let beyond = u64::from(flood * bytes) - 6_000;
     let least = Duration::from_millis(beyond.saturating_sub(u64::from(bytes) * 64));
     assert!(began.elapsed() >= least, "{:?} for {beyond} bytes beyond", began.elapsed());
     assert!(least > Duration::from_secs(1), "{least:?} would prove nothing");
