@@ -102,10 +102,14 @@ fn revoked_agent_waits_in_hours_and_is_another_endpoint_within_a_minute_of_being
     let mut agent = site.agent(true);
     let first = id(&site.enrolled()[0]);
     assert!(site.call(5).status().unwrap().success());
-    let is_closed = |calls: &[serde_json::Value]| calls.iter().all(|it| it["state"] == "closed");
-    super::wait(&site.place, "a call", |calls| calls.len() == 1 && is_closed(calls));
     // The call's client events follow its end by two seconds: under the next identity they would be a call of its own.
-    std::thread::sleep(Duration::from_secs(5));
+    let is_told = |call: &serde_json::Value| {
+        let mut events = call["clientEvents"].as_array().into_iter().flatten();
+        call["state"] == "closed" && events.any(|it| it["leg"].is_null())
+    };
+    super::wait(&site.place, "a call and its events", |calls| {
+        calls.len() == 1 && is_told(&calls[0])
+    });
     site.collector_does(&["endpoint", "revoke", &first]);
     agent.wait_for("was revoked", SOON).unwrap();
     // What is recorded meanwhile waits; so does the agent.
