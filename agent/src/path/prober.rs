@@ -119,6 +119,8 @@ struct Count {
     newest: [u32; 2],
     /// It has shown that it counts by itself: a stateless reflector copies the number of the request.
     is_stateful: bool,
+    /// Later requests with earlier numbers, in a row.
+    backwards: u32,
 }
 
 impl Prober {
@@ -203,6 +205,14 @@ impl Prober {
             Some(reply) => {
                 let (received_us, held_us) = reply.received_and_held_us();
                 let [sequence, number] = [reply.request.sequence, reply.sequence];
+                if sequence.wrapping_sub(live.session.next()).cast_signed() >= 0 {
+                    // No request of ours left with it: nothing of it counts.
+                    self.counters.strange += 1;
+                    return;
+                }
+                if live.count.began_anew(sequence, number) {
+                    live.session.forget_answers();
+                }
                 let is_behind = live.count.is_behind(sequence, number);
                 let gap = live.count.take(sequence, number);
                 let answer = Answer { sequence, number, received_us, held_us, is_behind };
@@ -331,11 +341,28 @@ struct Gap {
 
 impl Default for Count {
     fn default() -> Self {
-        Self { newest: [u32::MAX; 2], is_stateful: false }
+        Self { newest: [u32::MAX; 2], is_stateful: false, backwards: 0 }
     }
 }
 
 impl Count {
+    /// Whether the reflector counts anew, as after a restart, or counted wrongly before; then this does too.
+    ///
+    /// A later request with an earlier number takes two packets that overtook each other both ways; two of them in a
+    /// row are no chance.
+    fn began_anew(&mut self, sequence: u32, number: u32) -> bool {
+        let is_later = sequence.wrapping_sub(self.newest[0]).cast_signed() > 0;
+        let is_backwards = is_later && number.wrapping_sub(self.newest[1]).cast_signed() <= 0;
+        self.backwards = if is_backwards { self.backwards + 1 } else { 0 };
+        if self.backwards < 2 {
+            return false;
+        }
+        // So that no gap is told before this one.
+        self.newest = [sequence.wrapping_sub(1), number.wrapping_sub(1)];
+        self.backwards = 0;
+        true
+    }
+
     /// Whether the reflector got a request behind a later one.
     fn is_behind(&self, sequence: u32, number: u32) -> bool {
         let [newest_sequence, newest_number] = self.newest;
@@ -636,6 +663,41 @@ mod tests {
         assert_eq!(record.connection, None);
         // 20 requests and 17 replies of 28 + 44 bytes.
         assert_eq!(record.detail.unwrap().wire_bytes, 37 * 72);
+    }
+
+    #[test]
+    fn reflector_that_restarts_is_counted_anew_and_its_losses_have_a_direction_again() {
+        // It counts from 0 again at request 10. Two replies show it; then the reply to 14 does not come back, and
+        // request 16 does not arrive.
+        let record = reflected(|n| match n {
+            0..10 => Some(n + 1),
+            14 | 16 => None,
+            _ => Some(n - 10 - u32::from(n > 16)),
+        });
+        assert_eq!((record.lost_up, record.lost_down), (1, 1));
+        assert_eq!(record.detail.unwrap().reordered_down, 1, "the first reply of the new count");
+    }
+
+    #[test]
+    fn forged_reply_does_not_move_the_count() {
+        let (mut prober, mut now) = (Prober::new(CALL), Moment::from_nanos(1_000_000_000));
+        let target = Target::Reflector(REFLECTOR.parse().unwrap());
+        prober.handle_line(Line { target, beside_bytes: 290, ..line() }, HALF, now);
+        // A request that never left, far ahead.
+        prober.handle_reply(&reply(1 << 30, 1 << 30, now), now);
+        assert_eq!(prober.counters().strange, 1);
+        for n in 0..10 {
+            now = prober.poll_timeout(now).unwrap().0;
+            prober.poll_transmit(HALF, now).unwrap();
+            prober.handle_sent(now);
+            // Request 4 does not arrive; the reflector began at 7.
+            if n != 4 {
+                prober.handle_reply(&reply(n, 7 + n - u32::from(n > 4), now), now);
+            }
+        }
+        prober.handle_line_end(now + Duration::from_secs(10));
+        let record = prober.poll_record(WallOffset::NONE).unwrap();
+        assert_eq!((record.lost_up, record.lost_down), (1, 0));
     }
 
     #[test]

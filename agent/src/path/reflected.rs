@@ -11,6 +11,7 @@ use roomtone_protocol::record::Record;
 use roomtone_protocol::stamp::{PACKET_BYTES, Request, Timestamp};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
+use tokio::time::error::Elapsed;
 
 use super::prober::{Circumstances, Figures, Line, Prober, Target};
 use super::watch::{random, tell};
@@ -39,8 +40,14 @@ pub async fn run(
         let now = system::now();
         if look_at <= now {
             prober.handle_line_end(now);
-            socket = connect(&reflector, &mut prober, beside_bytes).await;
-            look_at = system::now() + SILENCE_MAX;
+            let opened = tokio::select! {
+                opened = tokio::time::timeout(LOOK_UP, open(&reflector)) => opened,
+                () = ended(&mut circumstances) => break,
+            };
+            let now = system::now();
+            prober.handle_circumstances(*circumstances.borrow_and_update(), random(now), now);
+            socket = begin(opened, &mut prober, beside_bytes);
+            look_at = now + SILENCE_MAX;
         }
         attend(&mut prober, socket.as_ref());
         if tell(&mut prober, &records).await.is_err() {
@@ -75,13 +82,17 @@ pub async fn run(
     let _ = tell(&mut prober, &records).await;
 }
 
-/// Opens a socket towards the reflector and begins a session on it; `None`, with a line in the log, where that fails.
-async fn connect(
-    reflector: &Reflector,
+/// Returns once nobody tells the circumstances any more.
+async fn ended(circumstances: &mut watch::Receiver<Circumstances>) {
+    while circumstances.changed().await.is_ok() {}
+}
+
+/// Begins a session on a socket towards the reflector; `None`, with a line in the log, where there is none.
+fn begin(
+    opened: Result<std::io::Result<(UdpSocket, SocketAddr)>, Elapsed>,
     prober: &mut Prober,
     beside_bytes: u64,
 ) -> Option<UdpSocket> {
-    let opened = tokio::time::timeout(LOOK_UP, open(reflector)).await;
     let opened = opened.unwrap_or_else(|_| {
         Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no name server answered"))
     });

@@ -138,6 +138,12 @@ enum Fate {
 }
 
 impl Session {
+    /// Forgets how far the target has counted its answers, which it does anew.
+    pub fn forget_answers(&mut self) {
+        self.newest_answer = None;
+        self.down = Jitter::default();
+    }
+
     /// Begins with probe 0; `call` is the one that is on.
     #[must_use]
     pub fn new(call: Option<CallId>, now: Moment) -> Self {
