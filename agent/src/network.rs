@@ -21,6 +21,7 @@ use heapless::String as Bounded;
 use roomtone_protocol::id::CallId;
 use roomtone_protocol::network::{ConnectionType, NetworkAttachment, Wifi};
 use roomtone_protocol::time::Stamp;
+use rustix::io::Errno;
 
 use carrier::Evidence;
 use socket::{Whom, find};
@@ -74,7 +75,12 @@ impl Network {
         let question = route::ask_addresses(address);
         let place = find(Whom::Route, &question, |it| route::place_of(address, it))?;
         let Some(place) = place else { return Ok(None) };
-        let Some(link) = link(place.interface)? else { return Ok(None) };
+        let link = match link(place.interface) {
+            // It went between the two questions.
+            Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => None,
+            found => found?,
+        };
+        let Some(link) = link else { return Ok(None) };
         let Ok(interface) = Bounded::try_from(link.name.as_str()) else { return Ok(None) };
         let uevent = self.read(&link.name, "uevent");
         let evidence = Evidence {

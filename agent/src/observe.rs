@@ -31,6 +31,8 @@ use pace::{Pace, Reopening};
 pub const EVENTS_MAX: usize = 1_024;
 /// How often the addresses of the interfaces are looked up anew, while packets come.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(30);
+/// How soon behind an interface that came: it gets its address a moment later.
+const ADDRESSES_SOON: Duration = Duration::from_secs(2);
 /// Words of the room application on their way to the watch, at most; its socket lets ten through at once.
 const CHANGES_MAX: usize = 32;
 
@@ -314,8 +316,11 @@ impl Observer {
     /// Opens the tap, with growing pauses; `None` when the end was asked for meanwhile.
     fn reopen(&mut self) -> Option<LiveTap> {
         let mut reopening = Reopening::new();
+        let mut attempt_at = system::now() + reopening.pause();
         loop {
-            if is_readable(self.wake.bell.as_fd(), reopening.pause()) {
+            // Deadlines of a call by its context are kept without a tap too; words and questions are no attempt.
+            let due = self.watch.poll_timeout().map_or(attempt_at, |(at, _)| at.min(attempt_at));
+            if is_readable(self.wake.bell.as_fd(), due.since(system::now())) {
                 self.hear();
             }
             if self.is_ending() {
@@ -326,9 +331,18 @@ impl Observer {
             if !self.hand_on(wall) {
                 return None;
             }
+            if now < attempt_at {
+                continue;
+            }
+            attempt_at = now + reopening.pause();
             match LiveTap::open(&self.options) {
                 Ok(tap) => {
                     self.told = None;
+                    if self.addresses_due.is_some() {
+                        // What came with the interface, and soon what it was given.
+                        self.watch.set_local(local_addresses());
+                        self.addresses_due = Some(now + ADDRESSES_SOON);
+                    }
                     self.wake.tap.is_shut.store(false, Ordering::Relaxed);
                     tracing::info!("the tap is open again");
                     return Some(tap);
