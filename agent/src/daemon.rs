@@ -56,6 +56,8 @@ const SYNC_AGAIN: Duration = Duration::from_secs(5);
 /// next life must find out again. The service manager's own pauses follow.
 const START_AGAIN: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(8)];
+/// How long the end waits for what runs beside the tasks, as the look-up of a name.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 /// Requests of the collector that wait to be served.
 const REQUESTS_MAX: usize = 4;
 
@@ -122,7 +124,10 @@ pub fn run(local: &Local, log: &Log) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(failed("start the runtime"))?;
-    runtime.block_on(tokio::task::LocalSet::new().run_until(live(local, log)))
+    let ended = runtime.block_on(tokio::task::LocalSet::new().run_until(live(local, log)));
+    // A name server that does not answer is not waited for.
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    ended
 }
 
 /// How the parts ended.
@@ -193,21 +198,23 @@ async fn serve(
     let (lines, lent) = tokio::sync::watch::channel(None);
     let uplink = uplink.with_talk(said, configurations).with_probing(lines);
 
-    let tap = stop.clone();
-    let desk = Desk::new(move |change, at| tap.context(change, at));
-    let clients = open_context(config, &desk).await;
+    // Whatever may fail comes before what would live on behind the failure: the parts may be started again.
+    let surroundings =
+        Surroundings::start(config).map_err(failed("start the host watch's thread"))?;
+    let (calls, devices, watching) = watch_devices(config)?;
     let observing = std::thread::Builder::new()
         .name("tap".to_owned())
         .spawn(move || observer.run())
+        .inspect_err(|_| calls.iter().for_each(watch::Handle::stop))
         .map_err(failed("start the tap's thread"))?;
+    let tap = stop.clone();
+    let desk = Desk::new(move |change, at| tap.context(change, at));
+    let clients = open_context(config, &desk).await;
     tracing::info!(interface = %config.tap.interface, "observing");
-    let (calls, devices, watching) = watch_devices(config)?;
     let (circumstances, seen) = tokio::sync::watch::channel(Circumstances::default());
     let (probed, paths) = mpsc::channel(path::watch::RECORDS_MAX);
     let circumstances = config.path.probe.then_some(circumstances);
     let probing = probe_paths(config, lent, (seen, probed));
-    let surroundings =
-        Surroundings::start(config).map_err(failed("start the host watch's thread"))?;
     let (recorded, shutdown) = oneshot::channel::<()>();
     let uplink = tokio::task::spawn_local(uplink.run(async {
         // An error means that the recorder is gone, which is the same.
@@ -536,6 +543,8 @@ impl Journal<'_, '_> {
         while let Some(record) = devices.recv().await {
             self.note_device(record);
         }
+        // What is known is kept before anybody is waited for.
+        self.write();
         // The path watch ends where nobody tells it of calls any more.
         self.circumstances = None;
         while let Some(record) = paths.recv().await {
